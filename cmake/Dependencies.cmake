@@ -1,0 +1,23 @@
+# The libraries Weft builds on; docs/design/dependencies.md says why each one. Static, so that libweft-preload.so
+# brings nothing into the process it is loaded into.
+find_package(Threads REQUIRED)
+
+function(weft_static_library name archive header)
+  find_library(${name}_ARCHIVE ${archive} REQUIRED)
+  find_path(${name}_INCLUDE ${header} REQUIRED)
+  add_library(${name} STATIC IMPORTED)
+  set_target_properties(${name} PROPERTIES IMPORTED_LOCATION ${${name}_ARCHIVE}
+                                           INTERFACE_INCLUDE_DIRECTORIES ${${name}_INCLUDE})
+endfunction()
+
+weft_static_library(boost_context libboost_context.a boost/context/detail/fcontext.hpp)
+weft_static_library(uring liburing.a liburing.h)
+weft_static_library(unwind libunwind.a libunwind.h)
+find_package(nlohmann_json 3.11 REQUIRED)
+find_package(CLI11 2.1 REQUIRED)
+if(WEFT_TESTS)
+  find_package(GTest 1.12 REQUIRED)
+endif()
+if(WEFT_BENCH)
+  find_package(benchmark 1.7 REQUIRED)
+endif()
