@@ -1,0 +1,155 @@
+// Carrier: an OS thread that runs fibers, and their scheduler.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "fiber/event_source.hpp"
+#include "fiber/fiber.hpp"
+#include "fiber/thread_state.hpp"
+
+namespace weft {
+
+class Monitor;
+
+/// Runs fibers, first in first out, on the OS thread that attached it.
+///
+/// There is no scheduler fiber: a fiber that parks looks for the next ready one and switches to it directly; when there
+/// is none, it waits for events on its own stack. Events are polled for every `kPollInterval` switches, and when
+/// attention is asked for, however busy the carrier is.
+///
+/// Unless said otherwise, a function is for the carrier's own thread.
+class Carrier {
+ public:
+  static constexpr int kPollInterval = 61;
+
+  struct Stats {
+    uint64_t switches;
+    uint64_t parks[kWaitKinds];
+  };
+
+  Carrier(Clock& clock, EventSource& events) noexcept : clock_(clock), events_(&events) {}
+  Carrier(const Carrier&) = delete;
+  Carrier& operator=(const Carrier&) = delete;
+
+  /// The calling thread's carrier, or null.
+  static Carrier* current() noexcept { return thread_state().carrier; }
+  /// The fiber that makes the call, or null on a thread that runs none.
+  static Fiber* running_fiber() noexcept {
+    Carrier* carrier = current();
+    return carrier ? carrier->running_ : nullptr;
+  }
+
+  /// Makes the calling thread this carrier's, its present stack the main fiber. REQUIRES: it has no carrier.
+  /// False with errno set when there is no block for the main fiber.
+  bool attach() noexcept;
+  /// The reverse. REQUIRES: called on the main fiber; no other fiber of this carrier is alive.
+  void detach() noexcept;
+
+  Fiber& main_fiber() const noexcept { return *main_; }
+  Fiber& running() const noexcept { return *running_; }
+
+  /// Makes a new fiber ready. Any thread.
+  void start(Fiber& fiber) noexcept;
+
+  /// Lets every fiber that is ready run before the caller goes on.
+  void yield() noexcept;
+
+  /// Suspends the running fiber, which has announced its wait with begin_wait(), until an unpark() of it or until
+  /// `deadline` (absolute, of the carrier's clock).
+  Wake park(Nanos deadline = kNever) noexcept;
+
+  /// Parks until `deadline`.
+  Wake sleep_until(Nanos deadline, uint8_t flags, const char* call) noexcept;
+
+  /// Ends the running fiber, which must not be the main one. Its joiners see it done at once.
+  [[noreturn]] void exit_fiber(void* result) noexcept;
+
+  /// Puts an unparked or new fiber on the ready queue. Any thread.
+  void make_ready(Fiber& fiber) noexcept;
+
+  /// Has `node.run(node, *this)` called on the carrier's thread, soon. Any thread; not from a signal handler.
+  void post(InboxNode& node) noexcept;
+
+  /// From a signal handler, on any thread: the carrier will call the attention hook soon, waking up if it idles.
+  void request_attention() noexcept;
+
+  /// What the layer that handles signals wants called between switches after request_attention(). Must not switch.
+  void set_attention_hook(void (*hook)(Carrier&) noexcept) noexcept { attention_hook_ = hook; }
+
+  /// The time of the last poll: at most as old as the present fiber's run. For what need not be exact.
+  Nanos coarse_now() const noexcept { return coarse_now_; }
+  Nanos now() noexcept { return coarse_now_ = clock_.now(); }
+
+  EventSource& events() noexcept { return *events_; }
+  /// REQUIRES: no fiber is parked on the present source.
+  void set_events(EventSource& events) noexcept { events_ = &events; }
+  size_t pending_timers() const noexcept { return timers_.size(); }
+  size_t ready_count() const noexcept { return ready_count_.load(std::memory_order_relaxed); }
+
+  /// Adopts the mask for the running fiber and the kernel thread. Returns the former one.
+  uint64_t set_signal_mask(uint64_t mask) noexcept;
+
+  /// A C++ runtime may have been loaded: look again for what a switch must save.
+  void refresh_addresses() noexcept;
+
+  /// In a fork child, on the thread that forked: only the running fiber lives on, as the new main thread.
+  void reset_after_fork() noexcept;
+
+  // --- For the monitor; any thread.
+  void set_monitor(Monitor* monitor) noexcept { monitor_ = monitor; }
+  uint64_t switch_count() const noexcept { return switches_.load(std::memory_order_relaxed); }
+  bool idle() const noexcept { return sleeping_.load(std::memory_order_relaxed) || !attached_; }
+  /// Could another fiber than the running one do something?
+  bool has_work(Nanos now) noexcept;
+  int thread_id() const noexcept { return thread_id_; }
+  /// The running fiber as another thread sees it: it may have changed by the time the caller looks.
+  Fiber* running_racy() const noexcept { return __atomic_load_n(&running_, __ATOMIC_RELAXED); }
+  void ask_for_poll() noexcept { attention_.store(true, std::memory_order_relaxed); }
+  Stats stats() const noexcept;
+
+ private:
+  friend class Fiber;
+
+  void suspend() noexcept;
+  Fiber* wait_for_ready() noexcept;
+  void attend() noexcept;
+  void tend() noexcept;
+  void drain_inbox() noexcept;
+  void expire_timers(Nanos now) noexcept;
+  void switch_to(Fiber& next, bool dying) noexcept;
+  static void arrive(transfer_t from) noexcept;
+  static void fiber_entry(transfer_t from) noexcept;
+  void apply_signal_mask(uint64_t mask) noexcept;
+  void enqueue(Fiber& fiber) noexcept;
+
+  Clock& clock_;
+  EventSource* events_;
+  Monitor* monitor_ = nullptr;
+  void (*attention_hook_)(Carrier&) noexcept = nullptr;
+
+  Fiber* running_ = nullptr;
+  Fiber* main_ = nullptr;
+  Fiber* zombie_ = nullptr;  // has ended; its stack can go once another fiber runs
+  List<Fiber> ready_;
+  TimerWheel timers_;
+  int poll_budget_ = kPollInterval;
+  Nanos coarse_now_ = 0;
+  uint64_t kernel_mask_ = 0;  // the OS thread's signal mask as last set
+  ThreadAddresses addresses_;
+  int thread_id_ = 0;
+  uint64_t parks_[kWaitKinds] = {};
+
+  // Written by the carrier, read by others.
+  std::atomic<uint64_t> switches_{0};
+  std::atomic<size_t> ready_count_{0};
+  std::atomic<Nanos> next_timer_{kNever};
+  std::atomic<bool> attached_{false};
+
+  // Written by others. inbox_: a stack of posted nodes, newest first.
+  alignas(64) std::atomic<InboxNode*> inbox_{nullptr};
+  std::atomic<bool> attention_{false};
+  std::atomic<bool> sleeping_{false};
+};
+
+}  // namespace weft

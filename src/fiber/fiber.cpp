@@ -1,0 +1,199 @@
+#include "fiber/fiber.hpp"
+
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <new>
+
+#include "fiber/assert.hpp"
+#include "fiber/carrier.hpp"
+#include "fiber/futex_lock.hpp"
+#include "fiber/sys.hpp"
+
+namespace weft {
+
+// All blocks stand in one reserved range of addresses, of which only what is used is ever touched. So a block has an
+// index, pointers to blocks can be told from others, and all of them can be visited without a lock.
+class FiberTable {
+ public:
+  static FiberTable& instance() noexcept {
+    alignas(FiberTable) static std::byte storage[sizeof(FiberTable)];
+    static FiberTable* table = new (storage) FiberTable;
+    return *table;
+  }
+
+  Fiber* allocate() noexcept {
+    Guard guard(lock_);
+    Fiber* fiber = free_;
+    if (fiber) {
+      free_ = static_cast<Fiber*>(static_cast<ListHook*>(fiber)->next);
+      fiber->next = nullptr;
+    } else {
+      const size_t used = used_.load(std::memory_order_relaxed);
+      if (used == capacity_) {
+        errno = EAGAIN;
+        return nullptr;
+      }
+      fiber = new (blocks_ + used) Fiber;
+      used_.store(used + 1, std::memory_order_release);
+    }
+    fiber->id_ = ++last_id_;
+    return fiber;
+  }
+
+  void free(Fiber& fiber) noexcept {
+    const uint64_t wait = fiber.wait_.load(std::memory_order_relaxed);
+    fiber.~Fiber();
+    new (&fiber) Fiber;
+    // Tickets go on counting, so that one given out by the block's previous fiber never fits.
+    fiber.wait_.store((wait & ~uint64_t{0xff}) + Fiber::kTicketStep, std::memory_order_relaxed);
+    Guard guard(lock_);
+    fiber.next = free_;
+    free_ = &fiber;
+  }
+
+  bool contains(const void* pointer) const noexcept {
+    const auto offset = reinterpret_cast<uintptr_t>(pointer) - reinterpret_cast<uintptr_t>(blocks_);
+    return offset < used() * sizeof(Fiber) && offset % sizeof(Fiber) == 0;
+  }
+  size_t used() const noexcept { return used_.load(std::memory_order_acquire); }
+  Fiber& at(size_t index) noexcept { return blocks_[index]; }
+
+  void count_created() noexcept {
+    created_.fetch_add(1, std::memory_order_relaxed);
+    const uint64_t alive = alive_.fetch_add(1, std::memory_order_relaxed) + 1;
+    uint64_t peak = peak_.load(std::memory_order_relaxed);
+    while (alive > peak && !peak_.compare_exchange_weak(peak, alive, std::memory_order_relaxed)) {
+    }
+  }
+  void count_done() noexcept { alive_.fetch_sub(1, std::memory_order_relaxed); }
+  Fiber::Counts counts() const noexcept {
+    return {created_.load(std::memory_order_relaxed), alive_.load(std::memory_order_relaxed),
+            peak_.load(std::memory_order_relaxed)};
+  }
+
+  void reset_after_fork(Fiber& survivor) noexcept {
+    lock_.reset_after_fork();
+    // Blocks of fibers that did not survive are left alone, stacks included: what they hold (a handle somewhere, the
+    // caller's frames) may still be looked at. The child's own fibers come from new blocks.
+    alive_.store(survivor.is_main() ? 0 : 1, std::memory_order_relaxed);
+    for (size_t i = 0, n = used(); i < n; ++i) {
+      Fiber& fiber = blocks_[i];
+      if (&fiber != &survivor && fiber.state() != Fiber::State::kFree)
+        fiber.state_.store(Fiber::State::kDone, std::memory_order_relaxed);
+    }
+  }
+
+ private:
+  FiberTable() noexcept {
+    for (capacity_ = size_t{1} << 24; capacity_ >= 1024; capacity_ /= 2) {
+      void* memory = mmap(nullptr, capacity_ * sizeof(Fiber), PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      if (memory == MAP_FAILED) continue;  // a limit on address space: make do with fewer
+      madvise(memory, capacity_ * sizeof(Fiber), MADV_NOHUGEPAGE);
+      blocks_ = static_cast<Fiber*>(memory);
+      return;
+    }
+    capacity_ = 0;
+  }
+
+  Fiber* blocks_ = nullptr;
+  size_t capacity_ = 0;
+  std::atomic<size_t> used_{0};
+  std::atomic<uint64_t> created_{0}, alive_{0}, peak_{0};
+  FutexLock lock_;
+  // lock_ guards the free list and last_id_.
+  Fiber* free_ = nullptr;
+  uint64_t last_id_ = 0;
+};
+
+const char* to_string(WaitKind kind) noexcept {
+  static constexpr const char* kNames[kWaitKinds] = {"io", "sleep", "lock", "join", "offload", "child", "other"};
+  return kNames[static_cast<int>(kind)];
+}
+
+Fiber* Fiber::allocate() noexcept { return FiberTable::instance().allocate(); }
+void Fiber::count_done() noexcept { FiberTable::instance().count_done(); }
+size_t Fiber::block_count() noexcept { return FiberTable::instance().used(); }
+Fiber& Fiber::block(size_t index) noexcept { return FiberTable::instance().at(index); }
+bool Fiber::is_block(const void* pointer) noexcept { return FiberTable::instance().contains(pointer); }
+Fiber::Counts Fiber::counts() noexcept { return FiberTable::instance().counts(); }
+void Fiber::reset_after_fork(Fiber& survivor) noexcept { FiberTable::instance().reset_after_fork(survivor); }
+
+Fiber* Fiber::create(Carrier& carrier, Entry entry, void* argument, size_t stack_size) noexcept {
+  const Stack stack = StackPool::instance().allocate(stack_size);
+  if (!stack) return nullptr;
+  Fiber* fiber = allocate();
+  if (!fiber) {
+    StackPool::instance().release(stack);
+    return nullptr;
+  }
+  fiber->stack_ = stack;
+  fiber->context_ = make_fcontext(stack.top, stack.size(), &Carrier::fiber_entry);
+  fiber->carrier_ = &carrier;
+  fiber->entry_ = entry;
+  fiber->argument_ = argument;
+  fiber->references_.store(2, std::memory_order_relaxed);
+  // As for threads, the mask comes from whoever creates it.
+  if (Fiber* creator = Carrier::running_fiber()) fiber->identity_.signal_mask = creator->identity_.signal_mask;
+  else sys::call(SYS_rt_sigprocmask, SIG_SETMASK, nullptr, &fiber->identity_.signal_mask, sizeof(uint64_t));
+  fiber->sanitizer_.create();
+  fiber->sanitizer_.set_stack(stack.base, stack.size());
+  fiber->state_.store(State::kNew, std::memory_order_release);
+  FiberTable::instance().count_created();
+  return fiber;
+}
+
+void Fiber::release() noexcept {
+  if (references_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  FiberTable& table = FiberTable::instance();
+  if (stack_) {
+    // Only a fiber that was never started still has its stack here.
+    StackPool::instance().release(stack_);
+    table.count_done();
+    sanitizer_.destroy();
+  }
+  table.free(*this);
+}
+
+uint64_t Fiber::begin_wait(uint8_t flags, const WaitReason& reason) noexcept {
+  reason_ = reason;
+  since_ = carrier_->coarse_now();
+  const uint64_t ticket = (wait_.load(std::memory_order_relaxed) & ~uint64_t{0xff}) + kTicketStep;
+  state_.store(State::kParked, std::memory_order_relaxed);
+  // seq_cst: either cancel() sees this wait, or the check below sees its request.
+  wait_.store(ticket | kWaiting | (uint64_t{flags} << kFlagShift), std::memory_order_seq_cst);
+  if ((flags & kCancellable) && cancelled_.load(std::memory_order_seq_cst)) [[unlikely]]
+    unpark(ticket, Wake::kCancelled);
+  return ticket;
+}
+
+bool Fiber::unpark(uint64_t ticket, Wake wake) noexcept {
+  uint64_t seen = wait_.load(std::memory_order_relaxed);
+  do {
+    if ((seen & ~uint64_t{0xff}) != ticket || !(seen & kWaiting)) return false;
+  } while (!wait_.compare_exchange_weak(seen, ticket | static_cast<uint64_t>(wake), std::memory_order_acq_rel,
+                                        std::memory_order_relaxed));
+  carrier_->make_ready(*this);
+  return true;
+}
+
+bool Fiber::end_wait_if(WaitFlags flag, Wake wake) noexcept {
+  const uint64_t seen = wait_.load(std::memory_order_seq_cst);
+  if (!(seen & kWaiting) || !(seen & (uint64_t{flag} << kFlagShift))) return false;
+  return unpark(seen & ~uint64_t{0xff}, wake);
+}
+
+void Fiber::cancel() noexcept {
+  cancelled_.store(true, std::memory_order_seq_cst);
+  end_wait_if(kCancellable, Wake::kCancelled);
+}
+
+void Fiber::set_name(const char* name) noexcept {
+  strncpy(name_, name, sizeof name_ - 1);
+  name_[sizeof name_ - 1] = '\0';
+}
+
+}  // namespace weft

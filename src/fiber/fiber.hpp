@@ -1,0 +1,177 @@
+// The control block of a fiber.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "fiber/clock.hpp"
+#include "fiber/context.hpp"
+#include "fiber/identity.hpp"
+#include "fiber/intrusive_list.hpp"
+#include "fiber/stack_pool.hpp"
+#include "fiber/timer_wheel.hpp"
+
+namespace weft {
+
+class Carrier;
+
+/// Why a parked fiber runs again.
+enum class Wake : uint8_t {
+  kReady = 1,    ///< what it waited for happened
+  kTimeout,      ///< its deadline passed
+  kInterrupted,  ///< a signal handler ran that its thread would have been interrupted by
+  kCancelled,    ///< it was asked to end
+  kClosed,       ///< what it waited on was closed
+};
+
+/// What a fiber waits for, as counted and shown. Keep `to_string` in step.
+enum class WaitKind : uint8_t { kIo, kSleep, kLock, kJoin, kOffload, kChild, kOther };
+inline constexpr int kWaitKinds = 7;
+const char* to_string(WaitKind kind) noexcept;
+
+/// What a wait's contract allows to end it early.
+enum WaitFlags : uint8_t {
+  kUninterruptible = 0,
+  kCancellable = 1,
+  kInterruptible = 2,
+};
+
+/// What a fiber waits for; shown by dumps.
+struct WaitReason {
+  WaitKind kind = WaitKind::kOther;
+  const char* call = "";         ///< static storage: the call that waits, "recv"
+  const void* object = nullptr;  ///< the address waited on, or
+  int descriptor = -1;           ///< the descriptor waited on
+};
+
+/// Something a carrier is to do, handed over from any thread. Lives in what posts it, until run.
+struct InboxNode {
+  InboxNode* next = nullptr;
+  void (*run)(InboxNode& node, Carrier& carrier) noexcept = nullptr;
+  void* owner = nullptr;  ///< what it lives in
+};
+
+/// A fiber's control block. Blocks are type-stable: they are recycled, never unmapped, so that reading one that has
+/// ended is harmless (a dump does). Reference-counted: one reference while it runs, one for each handle.
+class Fiber : public ListHook {
+ public:
+  using Entry = void* (*)(void* argument);
+
+  enum class State : uint8_t { kFree, kNew, kReady, kRunning, kParked, kDone };
+
+  Fiber(const Fiber&) = delete;
+  Fiber& operator=(const Fiber&) = delete;
+
+  /// A fiber that will run entry(argument) on a stack of at least `stack_size` bytes, with one reference for the
+  /// caller. Null with errno = ENOMEM or EAGAIN when no stack or block is to be had. Any thread.
+  static Fiber* create(Carrier& carrier, Entry entry, void* argument, size_t stack_size) noexcept;
+
+  void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
+  void release() noexcept;
+
+  // --- Waiting. A wait is announced with begin_wait() on the fiber itself, which gives a ticket to hand to whoever
+  // may end it; then Carrier::park() suspends. Exactly one unpark() of a ticket succeeds, whichever comes first, and
+  // it makes the fiber run again; later ones find the ticket spent.
+
+  /// On the running fiber. An unpark() may come as soon as this returns. If the fiber was cancelled already and the
+  /// wait is cancellable, park() will return at once.
+  uint64_t begin_wait(uint8_t flags, const WaitReason& reason) noexcept;
+
+  /// Ends the wait `ticket` names. False if it had ended. Any thread; not from a signal handler. The caller makes
+  /// sure that the block is still this fiber's (it holds a lock that the fiber must take before it goes on, or a
+  /// reference).
+  bool unpark(uint64_t ticket, Wake wake) noexcept;
+
+  /// Ends the present wait, if there is one, it has `flag` among its flags. Any thread.
+  bool end_wait_if(WaitFlags flag, Wake wake) noexcept;
+
+  /// Asks the fiber to end: its present or next cancellable wait ends with Wake::kCancelled, as does every later
+  /// one until clear_cancel(). Any thread; REQUIRES: the caller holds a reference.
+  void cancel() noexcept;
+  void clear_cancel() noexcept { cancelled_.store(false, std::memory_order_relaxed); }
+  bool cancel_requested() const noexcept { return cancelled_.load(std::memory_order_relaxed); }
+
+  // --- What it is.
+  uint64_t id() const noexcept { return id_; }
+  Carrier& carrier() const noexcept { return *carrier_; }
+  Identity& identity() noexcept { return identity_; }
+  bool is_main() const noexcept { return !stack_; }
+  State state() const noexcept { return state_.load(std::memory_order_acquire); }
+  bool done() const noexcept { return done_.load(std::memory_order_acquire) != 0; }
+  const Stack& stack() const noexcept { return stack_; }
+  void* result() const noexcept { return result_; }
+  void set_result(void* result) noexcept { result_ = result; }
+
+  /// At most 15 bytes are kept, as for threads.
+  void set_name(const char* name) noexcept;
+  const char* name() const noexcept { return name_; }
+
+  /// As of the last begin_wait(); meaningful while parked.
+  const WaitReason& wait_reason() const noexcept { return reason_; }
+  Nanos waiting_since() const noexcept { return since_; }
+  /// The saved context of a fiber that is not running; null if it never ran.
+  fcontext_t context() const noexcept { return context_; }
+
+  /// For the layers above: a pthread's detach state, and a word for what they attach to a fiber.
+  std::atomic<bool> detached{false};
+  void* attachment = nullptr;
+
+  // --- The table of all blocks.
+
+  /// True if `pointer` is the address of a block, in use or free.
+  static bool is_block(const void* pointer) noexcept;
+  /// Calls visit(Fiber&) for each block in use; racing fibers may be missed or seen twice. Any thread.
+  template <typename Visit>
+  static void for_each(Visit&& visit) {
+    for (size_t i = 0, n = block_count(); i < n; ++i)
+      if (Fiber& fiber = block(i); fiber.state() != State::kFree) visit(fiber);
+  }
+  struct Counts {
+    uint64_t created, alive, peak;
+  };
+  /// Fibers with a stack of their own: main fibers are not counted.
+  static Counts counts() noexcept;
+  /// In a fork child: frees every block but `survivor`.
+  static void reset_after_fork(Fiber& survivor) noexcept;
+
+ private:
+  friend class Carrier;
+  friend class FiberTable;
+
+  Fiber() noexcept = default;
+  ~Fiber() = default;
+  static size_t block_count() noexcept;
+  static Fiber& block(size_t index) noexcept;
+  static Fiber* allocate() noexcept;
+  static void count_done() noexcept;
+  void end_wait() noexcept { wait_.store(wait_.load(std::memory_order_relaxed) & ~uint64_t{0xff}, std::memory_order_relaxed); }
+
+  // wait_: the ticket in the upper 56 bits; below it 0 (no wait), a Wake (ended), or kWaiting with WaitFlags.
+  static constexpr uint64_t kWaiting = 0x10, kWakeMask = 0x0f, kFlagShift = 5, kTicketStep = 0x100;
+
+  fcontext_t context_ = nullptr;
+  Carrier* carrier_ = nullptr;
+  std::atomic<uint64_t> wait_{0};
+  std::atomic<State> state_{State::kFree};
+  std::atomic<bool> cancelled_{false};
+  std::atomic<uint32_t> references_{0};
+  std::atomic<uint32_t> done_{0};  // joiners wait on its address
+  Identity identity_;
+  Timer timer_;
+  InboxNode inbox_;
+  Stack stack_;
+  Entry entry_ = nullptr;
+  void* argument_ = nullptr;
+  void* result_ = nullptr;
+  WaitReason reason_;
+  Nanos since_ = 0;
+  uint64_t id_ = 0;
+  char name_[16] = {};
+  [[no_unique_address]] SanitizerState sanitizer_;
+
+ public:
+  /// What joiners park on. 1 once the fiber has ended.
+  const std::atomic<uint32_t>& done_word() const noexcept { return done_; }
+};
+
+}  // namespace weft

@@ -1,0 +1,41 @@
+#include "fiber/identity.hpp"
+
+#include <cxxabi.h>
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+
+namespace weft {
+
+ThreadAddresses ThreadAddresses::of_this_thread() noexcept {
+  using GetGlobals = void* (*)();
+  ThreadAddresses addresses;
+  addresses.error_number = &errno;
+  addresses.exceptions[0] = reinterpret_cast<ExceptionState*>(abi::__cxa_get_globals());
+  // The program's own C++ runtime, where that is not the one this library was linked with.
+  if (auto other = reinterpret_cast<GetGlobals>(dlsym(RTLD_DEFAULT, "__cxa_get_globals"))) {
+    auto* state = static_cast<ExceptionState*>(other());
+    if (state != addresses.exceptions[0]) addresses.exceptions[1] = state;
+  }
+  return addresses;
+}
+
+Identity::~Identity() { free(values_); }
+
+int Identity::set_specific(pthread_key_t key, const void* value) noexcept {
+  if (key >= capacity_) {
+    if (!value) return 0;
+    const pthread_key_t capacity = std::max<pthread_key_t>((key + 4) & ~3u, 4);
+    auto** values = static_cast<void**>(realloc(values_, capacity * sizeof(void*)));
+    if (!values) return ENOMEM;
+    std::fill(values + capacity_, values + capacity, nullptr);
+    values_ = values;
+    capacity_ = capacity;
+  }
+  values_[key] = const_cast<void*>(value);
+  return 0;
+}
+
+}  // namespace weft

@@ -1,0 +1,68 @@
+// Identity: what makes a fiber a thread to those who look.
+//
+// Two kinds are planned behind this one interface (docs/design/fibers.md). This is the *shared* one: fibers borrow
+// the thread-local storage of the OS thread that runs them, so a switch saves and restores the few words in it that
+// must not mix (errno, the C++ exception state), and what pthread_self, thread-specific data and signal masks are is
+// answered from here by the routed calls.
+#pragma once
+
+#include <pthread.h>
+
+#include <array>
+#include <cstdint>
+
+namespace weft {
+
+/// Layout of __cxa_eh_globals (Itanium C++ ABI: Exception Handling, 2.2.2).
+struct ExceptionState {
+  void* caught = nullptr;
+  unsigned uncaught = 0;
+};
+
+/// Where an OS thread keeps what Identity saves. A process may hold two C++ runtimes (one linked statically into the
+/// preload library), hence two exception states.
+struct ThreadAddresses {
+  int* error_number = nullptr;
+  std::array<ExceptionState*, 2> exceptions{};
+
+  /// Those of the calling thread.
+  static ThreadAddresses of_this_thread() noexcept;
+};
+
+class Identity {
+ public:
+  Identity() noexcept = default;
+  Identity(const Identity&) = delete;
+  Identity& operator=(const Identity&) = delete;
+  ~Identity();
+
+  /// Called on the fiber's carrier: just before it stops running, and just after it starts again.
+  void leave(const ThreadAddresses& thread) noexcept {
+    error_number_ = *thread.error_number;
+    exceptions_[0] = *thread.exceptions[0];
+    if (thread.exceptions[1]) exceptions_[1] = *thread.exceptions[1];
+  }
+  void enter(const ThreadAddresses& thread) const noexcept {
+    *thread.error_number = error_number_;
+    *thread.exceptions[0] = exceptions_[0];
+    if (thread.exceptions[1]) *thread.exceptions[1] = exceptions_[1];
+  }
+
+  /// Thread-specific data (pthread_getspecific). A key that was never set holds null.
+  void* specific(pthread_key_t key) const noexcept { return key < capacity_ ? values_[key] : nullptr; }
+  /// Returns 0 or ENOMEM.
+  int set_specific(pthread_key_t key, const void* value) noexcept;
+  /// Keys below this may hold values.
+  pthread_key_t specific_limit() const noexcept { return capacity_; }
+
+  /// The fiber's signal mask, a bit for each signal from 1, as the kernel counts them.
+  uint64_t signal_mask = 0;
+
+ private:
+  int error_number_ = 0;
+  pthread_key_t capacity_ = 0;
+  void** values_ = nullptr;
+  std::array<ExceptionState, 2> exceptions_{};
+};
+
+}  // namespace weft

@@ -1,0 +1,97 @@
+// Monitor: the thread that watches the carriers.
+#pragma once
+
+#include <pthread.h>
+
+#include <atomic>
+#include <cstdint>
+
+#include "fiber/clock.hpp"
+
+namespace weft {
+
+class Carrier;
+
+/// How a running fiber is made to give way. Implemented by host/ for interpreters.
+class Preemptor {
+ public:
+  virtual ~Preemptor() = default;
+  /// Asks the fiber that runs on `carrier` to give way, and returns when it has, or when it need not or cannot. Called on
+  /// the monitor's thread; may block. False: this carrier runs nothing that can be preempted.
+  virtual bool preempt(Carrier& carrier) noexcept = 0;
+};
+
+/// Something that the monitor's thread serves beside watching: requests that arrive on a descriptor.
+class MonitorService {
+ public:
+  virtual ~MonitorService() = default;
+  /// The descriptor to watch for input.
+  virtual int descriptor() const noexcept = 0;
+  /// Called on the monitor's thread when it is readable.
+  virtual void serve() noexcept = 0;
+};
+
+/// One OS thread that looks every `kTick` whether each carrier still switches. Where one does not although other fibers
+/// could run, it has the running fiber preempted; where that is impossible it reports the stall once, on standard error
+/// with --verbose, and counts it. It also makes busy carriers poll at least once a tick. When all carriers have been idle
+/// for a while it sleeps until one wakes: an idle process is not woken by it.
+class Monitor {
+ public:
+  static constexpr Nanos kTick = 5 * kMillisecond;
+
+  Monitor() noexcept = default;
+  ~Monitor();
+  Monitor(const Monitor&) = delete;
+  Monitor& operator=(const Monitor&) = delete;
+
+  /// Watches `carrier` from now on; starts the thread when there is none. False with errno set if it cannot be started.
+  bool watch(Carrier& carrier) noexcept;
+  void unwatch(Carrier& carrier) noexcept;
+
+  void set_preemptor(Preemptor* preemptor) noexcept { preemptor_.store(preemptor, std::memory_order_release); }
+  /// One service at most. Takes effect at the monitor's next wake-up.
+  void set_service(MonitorService* service) noexcept;
+
+  /// Called by a carrier that has events again.
+  void carrier_woke() noexcept {
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (asleep_.load(std::memory_order_relaxed)) [[unlikely]]
+      ring();
+  }
+
+  /// Ends the thread. Idempotent.
+  void stop() noexcept;
+
+  /// In a fork child, where the thread is gone: starts it anew for the carriers still watched.
+  void reset_after_fork() noexcept;
+
+  uint64_t preemptions() const noexcept { return preemptions_.load(std::memory_order_relaxed); }
+  /// Times that a carrier was found not to switch for `kTick` while others could run, and could not be preempted.
+  uint64_t stalls() const noexcept { return stalls_.load(std::memory_order_relaxed); }
+
+ private:
+  struct Watched {
+    std::atomic<Carrier*> carrier{nullptr};
+    uint64_t last_switches = 0;
+  };
+  static constexpr int kMaxCarriers = 64, kIdleTicks = 20;
+
+  static void* run(void* self) noexcept;
+  void loop() noexcept;
+  bool look(Watched& watched) noexcept;
+  void wait(Nanos timeout) noexcept;
+  void ring() noexcept;
+  bool all_idle() noexcept;
+
+  Watched watched_[kMaxCarriers];
+  std::atomic<Preemptor*> preemptor_{nullptr};
+  std::atomic<MonitorService*> service_{nullptr};
+  std::atomic<bool> asleep_{false};
+  std::atomic<bool> stopping_{false};
+  std::atomic<uint64_t> preemptions_{0}, stalls_{0};
+  int bell_ = -1;  // an eventfd
+  bool started_ = false;
+  pthread_t thread_{};
+};
+
+}  // namespace weft

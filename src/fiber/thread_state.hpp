@@ -1,0 +1,28 @@
+// What the engine keeps for each OS thread.
+#pragma once
+
+namespace weft {
+
+class Carrier;
+class Fiber;
+
+struct ThreadState {
+  Carrier* carrier = nullptr;  ///< set while the thread runs fibers
+  /// Above zero: a call made now must not switch (a signal handler, a vfork child, a section that holds a lock
+  /// which libc keeps per OS thread). Such a call goes straight to libc.
+  int no_switch = 0;
+};
+
+/// The calling thread's state. Not to be kept across a switch: a fiber may continue on another thread.
+ThreadState& thread_state() noexcept;
+
+/// For a scope: calls made here block the OS thread instead of switching. Must not be left by a switch.
+class [[nodiscard]] NoSwitchScope {
+ public:
+  NoSwitchScope() noexcept { ++thread_state().no_switch; }
+  ~NoSwitchScope() { --thread_state().no_switch; }
+  NoSwitchScope(const NoSwitchScope&) = delete;
+  NoSwitchScope& operator=(const NoSwitchScope&) = delete;
+};
+
+}  // namespace weft
