@@ -5,4 +5,4 @@ TESTS = Path(__file__).resolve().parents[1]
 for folder in ("support", "conformance"):
     sys.path.insert(0, str(TESTS / folder))
 
-pytest_plugins = ["weft_run"]
+pytest_plugins = ["weft_run", "servers"]
