@@ -1,0 +1,39 @@
+// Interposition: routing a process's libc calls to the engine.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "runtime/settings.hpp"
+
+namespace weft::interpose {
+
+/// Routes the calls of every loaded object, and of those loaded later, to the engine. The runtime itself starts when the
+/// first thread that is to be a fiber is created; until then routed calls go straight to libc. Idempotent. Usable in a
+/// preloaded library's constructor. Returns the number of slots rewritten.
+int install(const Settings& settings) noexcept;
+
+/// Puts every slot back. Fibers that are parked in a routed call finish it.
+void uninstall() noexcept;
+
+bool installed() noexcept;
+
+/// A call that really blocked its carrier, by the call and the library that made it.
+struct Pin {
+  std::string call;
+  std::string library;
+  uint64_t count;
+  uint64_t total_ns;
+  uint64_t longest_ns;
+};
+
+struct Report {
+  std::vector<Pin> pins;
+  uint64_t native_threads = 0;  ///< OS threads that were created through a routed call
+};
+
+/// What was counted so far. Any thread.
+Report report();
+
+}  // namespace weft::interpose
