@@ -73,7 +73,11 @@ void Carrier::detach() noexcept {
   main->release();
 }
 
-void Carrier::refresh_addresses() noexcept { addresses_ = ThreadAddresses::of_this_thread(); }
+void Carrier::refresh_addresses() noexcept {
+  void** interpreter_state = addresses_.interpreter_state;
+  addresses_ = ThreadAddresses::of_this_thread();
+  addresses_.interpreter_state = interpreter_state;
+}
 
 void Carrier::enqueue(Fiber& fiber) noexcept {
   if (fiber.timer_.pending()) timers_.remove(fiber.timer_);

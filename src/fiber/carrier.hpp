@@ -92,6 +92,8 @@ class Carrier {
 
   /// A C++ runtime may have been loaded: look again for what a switch must save.
   void refresh_addresses() noexcept;
+  /// See ThreadAddresses::interpreter_state.
+  void set_interpreter_state(void** slot) noexcept { addresses_.interpreter_state = slot; }
 
   /// In a fork child, on the thread that forked: only the running fiber lives on, as the new main thread.
   void reset_after_fork() noexcept;

@@ -164,7 +164,7 @@ uint64_t Fiber::begin_wait(uint8_t flags, const WaitReason& reason) noexcept {
   const uint64_t ticket = (wait_.load(std::memory_order_relaxed) & ~uint64_t{0xff}) + kTicketStep;
   state_.store(State::kParked, std::memory_order_relaxed);
   // seq_cst: either cancel() sees this wait, or the check below sees its request.
-  wait_.store(ticket | kWaiting | (uint64_t{flags} << kFlagShift), std::memory_order_seq_cst);
+  wait_.store(ticket | kWaiting | ((uint64_t{flags} & kWaitFlagMask) << kFlagShift), std::memory_order_seq_cst);
   if ((flags & kCancellable) && cancelled_.load(std::memory_order_seq_cst)) [[unlikely]]
     unpark(ticket, Wake::kCancelled);
   return ticket;
@@ -184,6 +184,12 @@ bool Fiber::end_wait_if(WaitFlags flag, Wake wake) noexcept {
   const uint64_t seen = wait_.load(std::memory_order_seq_cst);
   if (!(seen & kWaiting) || !(seen & (uint64_t{flag} << kFlagShift))) return false;
   return unpark(seen & ~uint64_t{0xff}, wake);
+}
+
+bool Fiber::interrupt(bool restart) noexcept {
+  const uint64_t seen = wait_.load(std::memory_order_seq_cst);
+  if (restart && (seen & (uint64_t{kRestartable} << kFlagShift))) return false;
+  return end_wait_if(kInterruptible, Wake::kInterrupted);
 }
 
 void Fiber::cancel() noexcept {

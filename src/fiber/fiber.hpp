@@ -34,6 +34,8 @@ enum WaitFlags : uint8_t {
   kUninterruptible = 0,
   kCancellable = 1,
   kInterruptible = 2,
+  kRestartable = 4,     ///< with kInterruptible: but not by a handler installed with SA_RESTART
+  kFrontOfQueue = 8,    ///< ParkingLot: before those who wait already, for one that was woken and lost the race
 };
 
 /// What a fiber waits for; shown by dumps.
@@ -84,6 +86,10 @@ class Fiber : public ListHook {
 
   /// Ends the present wait, if there is one, it has `flag` among its flags. Any thread.
   bool end_wait_if(WaitFlags flag, Wake wake) noexcept;
+
+  /// Ends the present wait with Wake::kInterrupted if its contract lets a signal handler do so; `restart`: the handler was
+  /// installed with SA_RESTART. Any thread.
+  bool interrupt(bool restart) noexcept;
 
   /// Asks the fiber to end: its present or next cancellable wait ends with Wake::kCancelled, as does every later
   /// one until clear_cancel(). Any thread; REQUIRES: the caller holds a reference.
@@ -147,7 +153,7 @@ class Fiber : public ListHook {
   void end_wait() noexcept { wait_.store(wait_.load(std::memory_order_relaxed) & ~uint64_t{0xff}, std::memory_order_relaxed); }
 
   // wait_: the ticket in the upper 56 bits; below it 0 (no wait), a Wake (ended), or kWaiting with WaitFlags.
-  static constexpr uint64_t kWaiting = 0x10, kWakeMask = 0x0f, kFlagShift = 5, kTicketStep = 0x100;
+  static constexpr uint64_t kWaiting = 0x10, kWakeMask = 0x0f, kWaitFlagMask = 7, kFlagShift = 5, kTicketStep = 0x100;
 
   fcontext_t context_ = nullptr;
   Carrier* carrier_ = nullptr;

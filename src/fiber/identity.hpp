@@ -24,6 +24,9 @@ struct ExceptionState {
 struct ThreadAddresses {
   int* error_number = nullptr;
   std::array<ExceptionState*, 2> exceptions{};
+  /// Where an interpreter keeps the thread's present state, if it does so per OS thread. Null unless a fiber parks while
+  /// it holds the interpreter's lock; saving it is what makes that legal.
+  void** interpreter_state = nullptr;
 
   /// Those of the calling thread.
   static ThreadAddresses of_this_thread() noexcept;
@@ -41,11 +44,13 @@ class Identity {
     error_number_ = *thread.error_number;
     exceptions_[0] = *thread.exceptions[0];
     if (thread.exceptions[1]) exceptions_[1] = *thread.exceptions[1];
+    if (thread.interpreter_state) interpreter_state_ = *thread.interpreter_state;
   }
   void enter(const ThreadAddresses& thread) const noexcept {
     *thread.error_number = error_number_;
     *thread.exceptions[0] = exceptions_[0];
     if (thread.exceptions[1]) *thread.exceptions[1] = exceptions_[1];
+    if (thread.interpreter_state) *thread.interpreter_state = interpreter_state_;
   }
 
   /// Thread-specific data (pthread_getspecific). A key that was never set holds null.
@@ -63,6 +68,7 @@ class Identity {
   pthread_key_t capacity_ = 0;
   void** values_ = nullptr;
   std::array<ExceptionState, 2> exceptions_{};
+  void* interpreter_state_ = nullptr;
 };
 
 }  // namespace weft

@@ -37,7 +37,13 @@ void ParkingLot::append(Bucket& bucket, Waiter& waiter, uint8_t flags, const Wai
   }
   waiter.queued = true;
   Waiter** link = find(bucket, waiter.address);
-  if (Waiter* first = *link) {
+  if (Waiter* first = *link; first && (flags & kFrontOfQueue)) {
+    waiter.next = first;
+    waiter.last = first->last;
+    waiter.next_address = first->next_address;
+    first->previous = &waiter;
+    *link = &waiter;
+  } else if (first) {
     waiter.previous = first->last;
     first->last->next = &waiter;
     first->last = &waiter;
