@@ -11,25 +11,40 @@ void TimerWheel::insert(Timer& timer, Nanos deadline) noexcept {
   place(timer);
 }
 
+int TimerWheel::level_of(Nanos deadline) const noexcept {
+  const auto difference = static_cast<uint64_t>(deadline ^ position_);
+  return difference == 0 ? 0 : (std::bit_width(difference) - 1) / kDigitBits;
+}
+
+void TimerWheel::vacate(int level, int slot) noexcept {
+  levels_[level].occupied &= ~(uint64_t{1} << slot);
+  if (levels_[level].occupied == 0) occupied_levels_ &= ~(1u << level);
+}
+
 void TimerWheel::place(Timer& timer) noexcept {
-  const uint64_t difference = static_cast<uint64_t>(timer.deadline ^ position_);
-  const int level = difference == 0 ? 0 : (std::bit_width(difference) - 1) / kDigitBits;
-  const int slot = static_cast<int>(timer.deadline >> (level * kDigitBits)) & (kSlots - 1);
+  const int level = level_of(timer.deadline);
+  const int slot = slot_of(timer.deadline, level);
   Slot& home = levels_[level].slots[slot];
   if (home.timers.empty() || timer.deadline < home.earliest) home.earliest = timer.deadline;
   home.timers.push_back(timer);
   levels_[level].occupied |= uint64_t{1} << slot;
   occupied_levels_ |= 1u << level;
+  ++placements_;
 }
 
 void TimerWheel::remove(Timer& timer) noexcept {
-  // A slot that this empties keeps its bit until time reaches it; next_deadline() then is early, not wrong.
   timer.unlink();
   --size_;
+  // The position only ever moves into the slot that is due first, which is emptied on that occasion; so every other timer
+  // is still where place() would put it. (One that was collected, but not fired yet, is in no slot: whatever slot this finds
+  // then is asked whether it is empty, and its bit stays right.)
+  const int level = level_of(timer.deadline);
+  const int slot = slot_of(timer.deadline, level);
+  if (levels_[level].slots[slot].timers.empty()) vacate(level, slot);
 }
 
 Nanos TimerWheel::next_deadline() const noexcept {
-  if (size_ == 0) return kNever;
+  if (occupied_levels_ == 0) return kNever;
   const Level& level = levels_[std::countr_zero(occupied_levels_)];
   return level.slots[std::countr_zero(level.occupied)].earliest;
 }
@@ -38,23 +53,18 @@ void TimerWheel::collect(Nanos now, List<Timer>& due) noexcept {
   // Slots are visited in order of time, and a slot's list keeps the order of insertion for equal deadlines. The
   // timers of one slot get into order as they move down: in a slot of the lowest level all deadlines are equal.
   while (occupied_levels_ != 0) {
-    const int index = std::countr_zero(occupied_levels_);
-    Level& level = levels_[index];
-    const int slot_index = std::countr_zero(level.occupied);
-    Slot& slot = level.slots[slot_index];
-    if (slot.earliest > now && !slot.timers.empty()) break;
-
-    level.occupied &= ~(uint64_t{1} << slot_index);
-    if (level.occupied == 0) occupied_levels_ &= ~(1u << index);
-    if (slot.timers.empty()) continue;
-    if (index == 0) {
-      position_ = slot.earliest;
+    const int level = std::countr_zero(occupied_levels_);
+    const int slot_index = std::countr_zero(levels_[level].occupied);
+    Slot& slot = levels_[level].slots[slot_index];
+    if (slot.earliest > now) break;
+    vacate(level, slot_index);
+    position_ = slot.earliest;
+    if (level == 0) {
       due.splice_back(slot.timers);
       continue;
     }
     List<Timer> moving;
     moving.splice_back(slot.timers);
-    position_ = slot.earliest;
     while (Timer* timer = moving.pop_front()) place(*timer);
   }
 }

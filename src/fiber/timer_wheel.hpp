@@ -41,12 +41,15 @@ class TimerWheel {
   /// REQUIRES: timer.pending().
   void remove(Timer& timer) noexcept;
 
-  /// When to call expire() next: no timer is due before it; kNever when empty. A removed timer may make this
-  /// earlier than needed, by which nothing is lost but one wake-up.
+  /// When to call expire() next: no timer is due before it; kNever when empty. Once timers were removed this may be earlier
+  /// than needed, by which nothing is lost but one wake-up.
   Nanos next_deadline() const noexcept;
 
+  /// How often a timer was put into a slot so far: the work that insert() and expire() do. For tests.
+  uint64_t placements() const noexcept { return placements_; }
+
   /// Unlinks every timer with deadline <= now and calls fire(Timer&) for each, in order of deadline and, where equal,
-  /// of insertion. `fire` may insert and remove timers.
+  /// of insertion. `fire` may insert timers, which wait for the next call even if they are due, and remove any.
   template <typename Fire>
   void expire(Nanos now, Fire&& fire) {
     if (size_ == 0) {
@@ -74,9 +77,14 @@ class TimerWheel {
   };
   struct Level {
     std::array<Slot, kSlots> slots;
-    uint64_t occupied = 0;  // a bit for each slot that may hold timers
+    uint64_t occupied = 0;  // a bit for each slot that holds timers
   };
 
+  int level_of(Nanos deadline) const noexcept;
+  static int slot_of(Nanos deadline, int level) noexcept {
+    return static_cast<int>(deadline >> (level * kDigitBits)) & (kSlots - 1);
+  }
+  void vacate(int level, int slot) noexcept;
   void place(Timer& timer) noexcept;
   void collect(Nanos now, List<Timer>& due) noexcept;
 
@@ -84,6 +92,7 @@ class TimerWheel {
   uint32_t occupied_levels_ = 0;
   Nanos position_ = 0;  // no pending timer's deadline is before it
   size_t size_ = 0;
+  uint64_t placements_ = 0;
 };
 
 }  // namespace weft
