@@ -267,7 +267,9 @@ void Carrier::exit_fiber(void* result) noexcept {
 Wake Carrier::park(Nanos deadline) noexcept {
   Fiber& self = *running_;
   ++parks_[static_cast<int>(self.reason_.kind)];
-  if (deadline != kNever) {
+  // A wait may have ended already (cancelled before it began; its event found while arming): enqueue(), which takes the
+  // timer out, is behind it, and a timer set now would strike a later wait.
+  if (deadline != kNever && (self.wait_.load(std::memory_order_relaxed) & Fiber::kWaiting)) {
     self.timer_.owner = &self;
     timers_.insert(self.timer_, deadline);
     next_timer_.store(timers_.next_deadline(), std::memory_order_relaxed);
