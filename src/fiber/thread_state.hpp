@@ -11,6 +11,7 @@ struct ThreadState {
   /// Above zero: a call made now must not switch (a signal handler, a vfork child, a section that holds a lock
   /// which libc keeps per OS thread). Such a call goes straight to libc.
   int no_switch = 0;
+  int in_handler = 0;  ///< signal handlers being run; each counts in no_switch as well
 };
 
 /// The calling thread's state. Not to be kept across a switch: a fiber may continue on another thread.

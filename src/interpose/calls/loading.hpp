@@ -1,0 +1,7 @@
+#pragma once
+// X(call), Y(symbol, call): see calls.hpp.
+#define WEFT_LOADING_CALLS(X) \
+  X(dlopen)                   \
+  X(dlmopen)                  \
+  X(dlclose)
+#define WEFT_LOADING_ALIASES(Y)

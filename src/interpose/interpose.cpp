@@ -1,0 +1,95 @@
+#include "interpose/interpose.hpp"
+
+#include <dlfcn.h>
+
+#include <cstring>
+#include <new>
+#include <vector>
+
+#include "fiber/futex_lock.hpp"
+#include "interpose/calls.hpp"
+#include "interpose/elf/patcher.hpp"
+#include "interpose/loading.hpp"
+#include "interpose/pins.hpp"
+#include "interpose/semaphores.hpp"
+#include "interpose/threads.hpp"
+
+namespace weft::interpose {
+
+namespace {
+
+// Made by the first install(), never destroyed: routed calls may come until the process ends.
+struct Installation {
+  Settings settings;
+  const bool interpreter_in_program = find_interpreter_in_program();
+  elf::Patcher patcher;
+
+  explicit Installation(const Settings& chosen)
+      : settings(chosen), patcher(routes(), [this](const elf::Site& site) { return wanted(site); }) {}
+
+  static std::vector<elf::Route>& routes() {
+    static std::vector<elf::Route> all = [] {
+      std::vector<elf::Route> rows;
+      for (const Call& call : all_calls())
+        if (*call.real) rows.push_back({call.symbol, call.routed, static_cast<uint32_t>(call.family)});
+      return rows;
+    }();
+    return all;
+  }
+
+  bool wanted(const elf::Site& site) const noexcept {
+    if (strcmp(site.route.symbol, "pthread_create") != 0) return true;
+    if (settings.threads == Threads::kPython) return is_interpreter(site);
+    return settings.threads == Threads::kAll;
+  }
+
+  // The object that creates an interpreter's threads: the program, where the interpreter is linked into it, or libpython.
+  bool is_interpreter(const elf::Site& site) const noexcept {
+    if (site.program) return interpreter_in_program;
+    const auto slash = site.object.rfind('/');
+    const std::string_view name = slash == std::string_view::npos ? site.object : site.object.substr(slash + 1);
+    return name.starts_with("libpython");
+  }
+
+  static bool find_interpreter_in_program() noexcept {
+    void* symbol = dlsym(dlopen(nullptr, RTLD_LAZY), "PyThread_start_new_thread");
+    Dl_info info{};
+    return symbol && dladdr(symbol, &info) && !(info.dli_fname && strstr(info.dli_fname, "libpython"));
+  }
+};
+
+constinit FutexLock g_lock;
+constinit Installation* g_installation = nullptr;
+constinit bool g_installed = false;
+
+}  // namespace
+
+int install(const Settings& settings) noexcept {
+  Guard guard(g_lock);
+  if (g_installed || !settings.routing) return 0;
+  if (!g_installation) {
+    resolve_calls();
+    g_installation = new Installation(settings);
+    set_loading_patcher(g_installation->patcher);
+    set_thread_settings(g_installation->settings);
+  }
+  g_installation->settings = settings;
+  g_installed = true;
+  return static_cast<int>(g_installation->patcher.patch().slots);
+}
+
+void uninstall() noexcept {
+  Guard guard(g_lock);
+  if (!g_installed) return;
+  g_installation->patcher.restore();
+  g_installed = false;
+}
+
+bool installed() noexcept {
+  Guard guard(g_lock);
+  return g_installed;
+}
+
+Report report() { return {pins(), native_threads()}; }
+
+}  // namespace weft::interpose

@@ -1,0 +1,11 @@
+// Thread-specific data of fibers.
+#pragma once
+
+#include "fiber/fiber.hpp"
+
+namespace weft::interpose {
+
+/// Calls the destructors of what `fiber`, which runs and is about to end, holds under keys.
+void run_key_destructors(Fiber& fiber) noexcept;
+
+}  // namespace weft::interpose

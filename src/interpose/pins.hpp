@@ -1,0 +1,36 @@
+// Counting pins: calls that really block their carrier.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "fiber/clock.hpp"
+#include "interpose/interpose.hpp"
+
+namespace weft::interpose {
+
+/// Put around a call of libc's own function that may block the carrier. When it took longer than kPinThreshold it is
+/// counted as a pin of `call`, made from the code at `caller`. On a thread that runs no fibers it does nothing.
+class PinScope {
+ public:
+  static constexpr Nanos kPinThreshold = kMillisecond;
+
+  PinScope(const char* call, const void* caller) noexcept;
+  ~PinScope();
+  PinScope(const PinScope&) = delete;
+  PinScope& operator=(const PinScope&) = delete;
+
+ private:
+  const char* call_;
+  const void* caller_;
+  Nanos start_;
+};
+
+/// All pins so far, by call and library. Any thread.
+std::vector<Pin> pins();
+
+/// Counts an OS thread that was created through a routed call.
+void count_native_thread() noexcept;
+uint64_t native_threads() noexcept;
+
+}  // namespace weft::interpose

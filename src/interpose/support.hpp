@@ -1,0 +1,50 @@
+// What the routed calls have in common.
+#pragma once
+
+#include <cerrno>
+
+#include "fiber/carrier.hpp"
+#include "fiber/clock.hpp"
+#include "fiber/parking_lot.hpp"
+#include "interpose/pins.hpp"
+
+namespace weft::interpose {
+
+/// The running fiber if the call being made may switch, else null: then it goes straight to libc.
+inline Fiber* current_fiber() noexcept {
+  const ThreadState& thread = thread_state();
+  return thread.carrier && thread.no_switch == 0 ? &thread.carrier->running() : nullptr;
+}
+
+/// Nanoseconds from now until `time` of `clock`, as a CLOCK_MONOTONIC deadline; in the past: now. A clock that is set
+/// while the wait lasts is not followed.
+inline Nanos monotonic_deadline(clockid_t clock, const timespec& time) noexcept {
+  const Nanos at = to_nanos(time);
+  if (clock == CLOCK_MONOTONIC || at == kNever) return at;
+  timespec present{};
+  clock_gettime(clock, &present);
+  const Nanos left = at - to_nanos(present);
+  return later(monotonic_now(), left > 0 ? left : 0);
+}
+
+inline bool valid(const timespec& time) noexcept { return time.tv_nsec >= 0 && time.tv_nsec < kSecond; }
+
+/// Sets errno and returns -1.
+inline int fail(int error) noexcept {
+  errno = error;
+  return -1;
+}
+
+/// Keeps errno over a scope that must not change it.
+class ErrnoKeeper {
+ public:
+  ErrnoKeeper() noexcept : error_(errno) {}
+  ~ErrnoKeeper() { errno = error_; }
+  ErrnoKeeper(const ErrnoKeeper&) = delete;
+  ErrnoKeeper& operator=(const ErrnoKeeper&) = delete;
+
+ private:
+  int error_;
+};
+
+}  // namespace weft::interpose
