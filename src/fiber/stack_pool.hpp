@@ -1,9 +1,9 @@
 // The stacks that fibers run on.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include "fiber/futex_lock.hpp"
 
@@ -26,10 +26,10 @@ enum class GuardKind : uint8_t {
 
 /// Hands out large, lazily filled stacks and takes them back for reuse. Thread-safe.
 ///
-/// Stacks are carved from big MAP_NORESERVE slabs that are never unmapped; memory a stack has touched stays with it
-/// while few stacks are free, and goes back to the kernel otherwise. Huge pages are off for them: with them, a stack
-/// of 8 MiB was seen to occupy 2 MiB once touched. Tops are staggered by some cache lines, since equally aligned
-/// stacks compete for the same cache sets: switching among cold fibers was measured twice as fast.
+/// Stacks are carved from big MAP_NORESERVE slabs. The memory that a stack has touched stays with it while few stacks are
+/// free, and goes back to the kernel otherwise. Huge pages are off for them: with them, a stack of 8 MiB was seen to
+/// occupy 2 MiB once touched. Tops are staggered by some cache lines, since equally aligned stacks compete for the same
+/// cache sets: switching among cold fibers was measured twice as fast.
 class StackPool {
  public:
   static constexpr size_t kDefaultSize = 1024 * 1024;
@@ -37,6 +37,15 @@ class StackPool {
 
   /// The process's pool, made at first use and never destroyed: fibers may outlive static destructors.
   static StackPool& instance() noexcept;
+
+  /// A pool of its own, with guards of that kind; its memory goes with it. REQUIRES: the kernel knows them.
+  explicit StackPool(GuardKind guard_kind) noexcept;
+  ~StackPool();
+  StackPool(const StackPool&) = delete;
+  StackPool& operator=(const StackPool&) = delete;
+
+  /// What the kernel offers.
+  static GuardKind probe_guard_kind() noexcept;
 
   /// A stack of at least `size` usable bytes, or none with errno = ENOMEM (memory, or with GuardKind::kProtect
   /// the limit vm.max_map_count). Never blocks for long, never throws.
@@ -50,39 +59,43 @@ class StackPool {
 
   GuardKind guard_kind() const noexcept { return guard_kind_; }
 
-  /// In a fork child: makes the pool usable whatever another thread was doing with it.
-  void reset_after_fork() noexcept { lock_.reset_after_fork(); }
+  /// In a fork child: forgets all free stacks, since another thread may have been about to change what is known of them.
+  void reset_after_fork() noexcept;
 
  private:
-  struct FreeStack;
+  struct WarmStack;
+  struct ColdStacks;
   struct SizeClass {
     size_t pitch = 0;  // a stack and its guard
     std::byte* carve = nullptr;
     std::byte* carve_end = nullptr;
-    FreeStack* free = nullptr;  // most recently used first
-    size_t free_count = 0;
     size_t carved = 0;
+    WarmStack* warm = nullptr;  // free, most recently used first
+    size_t warm_count = 0;
+    ColdStacks* cold = nullptr;  // free, without memory
   };
   struct Slab {
-    const std::byte* begin;
-    const std::byte* end;
+    std::byte* begin;
+    std::byte* end;
     size_t pitch;
   };
 
-  StackPool() noexcept;
-  SizeClass* class_for(size_t pitch) noexcept;
+  SizeClass* class_of(size_t pitch) noexcept;
+  SizeClass* class_for(size_t& pitch) noexcept;
   bool grow(SizeClass& size_class) noexcept;
   bool install_guard(std::byte* page) noexcept;
+  static Stack take_cold(SizeClass& size_class) noexcept;
+  static void put_cold(SizeClass& size_class, Stack stack) noexcept;
 
-  static constexpr size_t kClasses = 32, kSlabs = 4096;
+  static constexpr size_t kClasses = 64, kSlabs = 4096;
 
+  const GuardKind guard_kind_;
   FutexLock lock_;
-  GuardKind guard_kind_;
-  // lock_ guards all below. slabs_ is also read by is_guard(), behind slab_count_.
+  // lock_ guards all below. slabs_ is also read by is_guard(), as far as slab_count_.
   SizeClass classes_[kClasses];
   size_t class_count_ = 0;
   Slab* slabs_;
-  size_t slab_count_ = 0;
+  std::atomic<size_t> slab_count_{0};
 };
 
 }  // namespace weft
