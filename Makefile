@@ -1,0 +1,51 @@
+# Every target sets up what it needs first (scripts/setup, quick when nothing is missing); `make help` lists them.
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest -q --import-mode=importlib --timeout=300
+JOBS   ?= $(shell nproc)
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build test test-native test-python test-conformance bench conformance check format clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo '  ARGS="..." is passed on by demo, bench and conformance, as in: make demo ARGS="--clients 5000"'
+
+demo: ## Load a threaded server plain and under `weft run`; prints a table, writes demo.png
+	@scripts/setup --no-tests
+	@$(PYTHON) scripts/demo $(ARGS)
+
+build: ## Install what is missing and build into build/
+	@scripts/setup --no-tests
+
+test: ## Build, then run the unit, Python and command-line tests and a part of the conformance tests
+	@scripts/setup
+	@$(MAKE) --no-print-directory test-native test-python test-conformance
+
+test-native:
+	ctest --test-dir build --output-on-failure --no-tests=error --parallel $(JOBS)
+
+test-python:
+	$(PYTEST) tests/python $(wildcard tests/cli) tests/conformance/drivers
+
+test-conformance:
+	$(PYTHON) tests/conformance/run.py --python /usr/bin/python3 --suite test_thread --suite test_queue
+
+bench: ## Run the benchmarks
+	@scripts/setup --no-tests
+	@scripts/bench $(ARGS)
+
+conformance: ## Run CPython's own test suites plain and under `weft run`, on every CPython found
+	@scripts/setup
+	@$(PYTHON) tests/conformance/run.py --jobs $(JOBS) $(ARGS)
+
+check: ## The quick static checks: formatting, headers, documentation, shell scripts
+	@.ci/run format headers docs shellcheck
+
+format: ## Format the C++ sources
+	@scripts/setup --ci --no-tests --no-build
+	git ls-files '*.cpp' '*.hpp' | xargs --no-run-if-empty clang-format-14 -i
+
+clean: ## Remove everything built, but not .venv
+	rm -rf build build-asan build-tsan build-fuzz demo.png
