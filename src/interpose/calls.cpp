@@ -39,6 +39,8 @@ std::span<const Call> all_calls() noexcept {
 #define WEFT_LOCKS_ALIAS(symbol, call) WEFT_ROW(kLocks, symbol, call)
 #define WEFT_THREADS_ROW(call) WEFT_ROW(kThreads, call, call)
 #define WEFT_THREADS_ALIAS(symbol, call) WEFT_ROW(kThreads, symbol, call)
+#define WEFT_SIGNALS_ROW(call) WEFT_ROW(kSignals, call, call)
+#define WEFT_SIGNALS_ALIAS(symbol, call) WEFT_ROW(kSignals, symbol, call)
 #define WEFT_LOADING_ROW(call) WEFT_ROW(kLoading, call, call)
 #define WEFT_LOADING_ALIAS(symbol, call) WEFT_ROW(kLoading, symbol, call)
   static const Call kCalls[] = {
@@ -46,6 +48,9 @@ std::span<const Call> all_calls() noexcept {
       WEFT_LOCKS_CALLS(WEFT_LOCKS_ROW) WEFT_LOCKS_ALIASES(WEFT_LOCKS_ALIAS)              //
       WEFT_THREADS_CALLS(WEFT_THREADS_ROW) WEFT_THREADS_ALIASES(WEFT_THREADS_ALIAS)      //
       WEFT_THREADS_ROW(pthread_exit)                                                     //
+      WEFT_SIGNALS_CALLS(WEFT_SIGNALS_ROW) WEFT_SIGNALS_ALIASES(WEFT_SIGNALS_ALIAS)      //
+      {"vfork", erase(&routed::weft_vfork), Family::kSignals, reinterpret_cast<const void* const*>(&real::vfork)},
+      {"__vfork", erase(&routed::weft_vfork), Family::kSignals, reinterpret_cast<const void* const*>(&real::vfork)},
       WEFT_LOADING_CALLS(WEFT_LOADING_ROW) WEFT_LOADING_ALIASES(WEFT_LOADING_ALIAS)      //
   };
   return kCalls;
@@ -56,6 +61,7 @@ void resolve_calls() noexcept {
   if (!real::call) real::call = reinterpret_cast<decltype(real::call)>(find_real(#call));
   WEFT_ALL_CALLS(WEFT_RESOLVE)
   WEFT_RESOLVE(pthread_exit)
+  WEFT_RESOLVE(vfork)
 #undef WEFT_RESOLVE
 }
 

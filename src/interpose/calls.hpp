@@ -13,6 +13,7 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
+#include <csignal>
 #include <semaphore.h>
 #include <threads.h>
 #include <unistd.h>
@@ -23,6 +24,7 @@
 
 #include "interpose/calls/loading.hpp"
 #include "interpose/calls/locks.hpp"
+#include "interpose/calls/signals.hpp"
 #include "interpose/calls/sleeping.hpp"
 #include "interpose/calls/threads.hpp"
 
@@ -47,7 +49,8 @@ const char* to_string(Family family) noexcept;
   WEFT_SLEEPING_CALLS(X)  \
   WEFT_LOCKS_CALLS(X)     \
   WEFT_THREADS_CALLS(X)   \
-  WEFT_LOADING_CALLS(X)
+  WEFT_LOADING_CALLS(X)   \
+  WEFT_SIGNALS_CALLS(X)
 
 namespace detail {
 template <typename Function>
@@ -72,6 +75,7 @@ struct Noexcept<Result(Args..., ...) noexcept> {
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wignored-attributes"
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 
 /// libc's own functions; null where this libc has none. Valid once resolve_calls() has run.
 namespace real {
@@ -80,6 +84,7 @@ WEFT_ALL_CALLS(WEFT_DECLARE_REAL)
 #undef WEFT_DECLARE_REAL
 // The one call that is left by unwinding, so that neither it nor what takes its place is noexcept.
 inline constinit decltype(&::pthread_exit) pthread_exit = nullptr;
+inline constinit decltype(&::vfork) vfork = nullptr;
 }  // namespace real
 
 /// What takes their place.
@@ -88,6 +93,8 @@ namespace routed {
 WEFT_ALL_CALLS(WEFT_DECLARE_ROUTED)
 #undef WEFT_DECLARE_ROUTED
 [[noreturn]] void pthread_exit(void* result);
+// In assembler: see vfork.S.
+extern "C" [[gnu::visibility("hidden")]] pid_t weft_vfork() noexcept;
 }  // namespace routed
 
 #pragma GCC diagnostic pop

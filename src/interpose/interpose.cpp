@@ -12,7 +12,9 @@
 #include "interpose/loading.hpp"
 #include "interpose/pins.hpp"
 #include "interpose/semaphores.hpp"
+#include "interpose/signals.hpp"
 #include "interpose/threads.hpp"
+#include "runtime/runtime.hpp"
 
 namespace weft::interpose {
 
@@ -70,6 +72,9 @@ int install(const Settings& settings) noexcept {
   if (!g_installation) {
     resolve_calls();
     g_installation = new Installation(settings);
+    // Another thread may be patching at the moment of a fork; the child would inherit its lock.
+    pthread_atfork([] { g_installation->patcher.before_fork(); }, [] { g_installation->patcher.after_fork(); },
+                   [] { g_installation->patcher.after_fork(); });
     set_loading_patcher(g_installation->patcher);
     set_thread_settings(g_installation->settings);
   }
@@ -88,6 +93,14 @@ void uninstall() noexcept {
 bool installed() noexcept {
   Guard guard(g_lock);
   return g_installed;
+}
+
+void runtime_started(Runtime& runtime) noexcept {
+  runtime.carrier().set_attention_hook([](Carrier& carrier) noexcept {
+    deliver_interrupts(carrier);
+    wake_deferred_semaphores();
+  });
+  wrap_signal_handlers();
 }
 
 Report report() { return {pins(), native_threads()}; }

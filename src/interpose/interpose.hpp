@@ -7,6 +7,10 @@
 
 #include "runtime/settings.hpp"
 
+namespace weft {
+class Runtime;
+}
+
 namespace weft::interpose {
 
 /// Routes the calls of every loaded object, and of those loaded later, to the engine. The runtime itself starts when the
@@ -18,6 +22,9 @@ int install(const Settings& settings) noexcept;
 void uninstall() noexcept;
 
 bool installed() noexcept;
+
+/// Called on the carrier right after the runtime has started: what the routed calls need of it.
+void runtime_started(Runtime& runtime) noexcept;
 
 /// A call that really blocked its carrier, by the call and the library that made it.
 struct Pin {

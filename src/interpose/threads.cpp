@@ -4,11 +4,13 @@
 
 #include <unwind.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <ctime>
 
 #include "fiber/assert.hpp"
 #include "interpose/calls.hpp"
+#include "interpose/interpose.hpp"
 #include "interpose/keys.hpp"
 #include "interpose/mutexes.hpp"
 #include "interpose/support.hpp"
@@ -22,9 +24,23 @@ const Settings* g_settings = nullptr;
 
 using StartRoutine = void* (*)(void*);
 
+// The main thread ends, or what a fork has made the main thread: natively the process lives until its last thread is gone.
+[[noreturn]] void end_main(Fiber& self) noexcept {
+  for (;;) {
+    Fiber* other = nullptr;
+    Fiber::for_each([&](Fiber& fiber) {
+      if (&fiber != &self && !fiber.is_main() && !fiber.done()) other = &fiber;
+    });
+    if (!other) exit(0);
+    ParkingLot::instance().park(&other->done_word(), kNever, kUninterruptible, {WaitKind::kJoin, "pthread_exit", other},
+                                [&]() noexcept { return !other->done(); });
+  }
+}
+
 [[noreturn]] void end_fiber(void* result) noexcept {
   Fiber& self = *Carrier::running_fiber();
   run_key_destructors(self);
+  if (&self == &Carrier::current()->main_fiber()) end_main(self);
   Carrier::current()->exit_fiber(result);
 }
 
@@ -83,9 +99,13 @@ void set_thread_settings(const Settings& settings) noexcept { g_settings = &sett
 int routed::pthread_create(pthread_t* thread, const pthread_attr_t* attributes, StartRoutine start,
                            void* argument) noexcept {
   Runtime* runtime = Runtime::get();
-  if (!runtime && (thread_state().no_switch > 0 || !(runtime = Runtime::start(*g_settings)))) {
-    count_native_thread();
-    return real::pthread_create(thread, attributes, start, argument);
+  if (!runtime) {
+    if (thread_state().no_switch == 0) runtime = Runtime::start(*g_settings);
+    if (!runtime) {
+      count_native_thread();
+      return real::pthread_create(thread, attributes, start, argument);
+    }
+    runtime_started(*runtime);
   }
   ErrnoKeeper keeper;
   size_t stack_size = 0;
@@ -160,7 +180,7 @@ int routed::pthread_detach(pthread_t thread) noexcept {
 
 void routed::pthread_exit(void* result) {
   Fiber* self = Carrier::running_fiber();
-  if (!self || self->is_main()) real::pthread_exit(result);
+  if (!self) real::pthread_exit(result);
   unwind_and_end(result);
 }
 

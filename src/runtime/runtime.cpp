@@ -33,7 +33,7 @@ Runtime* Runtime::start(const Settings& settings) noexcept {
     errno = error;
     return nullptr;
   }
-  static const int registered = pthread_atfork(&Runtime::before_fork, nullptr, &Runtime::after_fork_in_child);
+  static const int registered = pthread_atfork(nullptr, nullptr, &Runtime::after_fork_in_child);
   static_cast<void>(registered);
   instance_.store(runtime, std::memory_order_release);
   return runtime;
@@ -42,8 +42,6 @@ Runtime* Runtime::start(const Settings& settings) noexcept {
 Fiber* Runtime::create_fiber(Fiber::Entry entry, void* argument, size_t stack_size) noexcept {
   return Fiber::create(carrier_, entry, argument, stack_size ? stack_size : settings_.stack_size);
 }
-
-void Runtime::before_fork() noexcept {}
 
 void Runtime::after_fork_in_child() noexcept {
   Runtime* runtime = get();

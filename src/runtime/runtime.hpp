@@ -31,10 +31,11 @@ class Runtime {
   /// A fiber that stands for a thread, on the carrier; not started. `stack_size` 0: the setting's. Null with errno set.
   Fiber* create_fiber(Fiber::Entry entry, void* argument, size_t stack_size) noexcept;
 
+  /// In a fork child: rebuilds everything for the one fiber that lives on. Called by libc's fork.
+  static void after_fork_in_child() noexcept;
+
  private:
   explicit Runtime(const Settings& settings) noexcept;
-  static void before_fork() noexcept;
-  static void after_fork_in_child() noexcept;
 
   static std::atomic<Runtime*> instance_;
 
