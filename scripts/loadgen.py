@@ -36,6 +36,15 @@ class Load:
         self.latencies, self.done = [], 0
         self.errors = {"resets": 0, "timeouts": 0, "refused": 0, "bad answers": 0}
         self.retry = []
+        # Clients come one after another for this long: all in one instant would measure the listen queue.
+        self.arrivals, self.ramp, self.started = iter(self.clients), options.ramp, time.monotonic()
+        self.arrived = 0
+
+    def admit(self, now):
+        due = len(self.clients) if self.ramp <= 0 else int(len(self.clients) * (now - self.started) / self.ramp)
+        while self.arrived < min(due, len(self.clients)):
+            self.connect(next(self.arrivals), now)
+            self.arrived += 1
 
     def connect(self, client, now):
         client.socket = sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -103,7 +112,8 @@ class Load:
         now = time.monotonic()
         end, next_tick, last_done, last_tick = now + seconds, now + TICK_SECONDS, self.done, now
         while now < end:
-            for fd, _ in self.epoll.poll(TICK_SECONDS / 10):
+            self.admit(now)
+            for fd, _ in self.epoll.poll(TICK_SECONDS / 50):
                 client = self.by_fd.get(fd)
                 if client is not None:
                     self.on_event(client, time.monotonic())
@@ -137,6 +147,7 @@ def main():
     parser.add_argument("--clients", type=int, default=3000)
     parser.add_argument("--seconds", type=float, default=10, help="measured time (default: 10)")
     parser.add_argument("--warmup", type=float, default=8, help="at most so long until all are connected (default: 8)")
+    parser.add_argument("--ramp", type=float, default=3, help="the clients arrive over so long (default: 3)")
     parser.add_argument("--timeout", type=float, default=10, help="of one request (default: 10)")
     options = parser.parse_args()
     needed = options.clients + 100
@@ -153,8 +164,6 @@ def main():
         served = sum(client.served > 0 for client in load.clients)
         print(json.dumps({"second": round(time.monotonic() - started, 2), "rate": rate, "clients": served}), flush=True)
 
-    for client in load.clients:
-        load.connect(client, time.monotonic())
     load.run_for(options.warmup, tick, until=lambda: all(client.served for client in load.clients))
     connect_errors = sum(load.errors.values())
     load.forget_measurements()
