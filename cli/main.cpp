@@ -1,0 +1,83 @@
+// The `weft` program: parses arguments, then calls the library.
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <utility>
+
+#include "run.hpp"
+#include "runtime/settings_environment.hpp"
+#include "usage.hpp"
+
+namespace {
+
+using namespace weft;
+using cli::complain;
+
+constexpr const char* kRunFooter =
+    "The options end at the first word that is none. Each can also be given as a variable: "
+    "WEFT_BACKEND=epoll,\n"
+    "WEFT_STATS=1, WEFT_STACK_SIZE=256K. Exit code: the command's own; 2 for a wrong option, 125 when Weft "
+    "itself\n"
+    "is incomplete, 126 when the command cannot be run under Weft, 127 when it is not found.";
+
+// `weft run`: its options are those of the table of settings.
+class RunCommand {
+ public:
+  explicit RunCommand(CLI::App& parent)
+      : app_(*cli::add_command(parent, "run", "weft run [OPTIONS] [--] COMMAND [ARG...]",
+                               "Run a command, its threads as fibers")) {
+    app_.footer(kRunFooter);
+    for (const SettingForm& form : setting_forms()) {
+      if (!form.value)
+        app_.add_flag_callback(
+            form.option, [&] { given_.emplace_back(&form, "1"); }, form.help);
+      else
+        add_valued(form);
+    }
+  }
+
+  int run(const std::vector<std::string>& command) const {
+    Settings settings;
+    if (const std::string error = environment::read(settings); !error.empty()) return complain(app_, error);
+    for (const auto& [form, value] : given_)
+      if (!form->parse(value, settings)) return complain(app_, form->complaint(form->option, value));
+    if (command.empty()) return complain(app_, "run: a command is required");
+    return cli::run(command, settings);
+  }
+
+ private:
+  void add_valued(const SettingForm& form) {
+    app_.add_option_function<std::string>(
+            form.option, [&](const std::string& value) { given_.emplace_back(&form, value); }, form.help)
+        ->type_name(form.value);
+  }
+
+  CLI::App& app_;
+  std::vector<std::pair<const SettingForm*, std::string>> given_;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Runs programs with their threads as fibers", "weft");
+  cli::set_usage(app, "weft run|doctor|dump ...");
+  app.set_version_flag("--version", "weft " WEFT_VERSION, "Print the version and exit");
+  app.set_help_flag("-h,--help", "Print this and exit");
+  app.require_subcommand(1);
+  RunCommand run(app);
+  const auto chosen_app = [&]() -> const CLI::App& {
+    const auto chosen = app.get_subcommands();
+    return chosen.empty() ? app : *chosen.front();
+  };
+  try {
+    std::vector<std::string> arguments(argv + 1, argv + argc);
+    const std::vector<std::string> command = cli::split_command(app, arguments);
+    app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
+    return run.run(command);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);
+    return complain(chosen_app(), error.what());
+  } catch (const std::exception& error) {
+    std::cerr << "weft: " << error.what() << "\n";
+    return cli::kOwnFailure;
+  }
+}

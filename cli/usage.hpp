@@ -1,0 +1,24 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+namespace weft::cli {
+
+/// Gives `app` its usage line, "weft run [OPTIONS] [--] COMMAND [ARG...]", for --help and complaints.
+void set_usage(CLI::App& app, std::string usage);
+
+/// Writes the complaint and how `app` is used to standard error. Returns the exit code for it.
+int complain(const CLI::App& app, const std::string& complaint);
+
+/// A subcommand of `parent` with that usage line.
+CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& usage,
+                      const std::string& description);
+
+/// Cuts off `arguments` what belongs to another command: all from the first word behind a subcommand's own
+/// options, or behind "--". Returns it, untouched. Only subcommands without arguments of their own have such
+/// a rest.
+std::vector<std::string> split_command(const CLI::App& app, std::vector<std::string>& arguments);
+
+}  // namespace weft::cli
