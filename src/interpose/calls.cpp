@@ -33,6 +33,10 @@ const char* to_string(Family family) noexcept {
 std::span<const Call> all_calls() noexcept {
 #define WEFT_ROW(family, symbol, call) \
   {#symbol, erase(&routed::call), Family::family, reinterpret_cast<const void* const*>(&real::call)},
+#define WEFT_SOCKETS_ROW(call) WEFT_ROW(kSockets, call, call)
+#define WEFT_SOCKETS_ALIAS(symbol, call) WEFT_ROW(kSockets, symbol, call)
+#define WEFT_POLLING_ROW(call) WEFT_ROW(kPolling, call, call)
+#define WEFT_POLLING_ALIAS(symbol, call) WEFT_ROW(kPolling, symbol, call)
 #define WEFT_SLEEPING_ROW(call) WEFT_ROW(kSleeping, call, call)
 #define WEFT_SLEEPING_ALIAS(symbol, call) WEFT_ROW(kSleeping, symbol, call)
 #define WEFT_LOCKS_ROW(call) WEFT_ROW(kLocks, call, call)
@@ -43,7 +47,17 @@ std::span<const Call> all_calls() noexcept {
 #define WEFT_SIGNALS_ALIAS(symbol, call) WEFT_ROW(kSignals, symbol, call)
 #define WEFT_LOADING_ROW(call) WEFT_ROW(kLoading, call, call)
 #define WEFT_LOADING_ALIAS(symbol, call) WEFT_ROW(kLoading, symbol, call)
+#define WEFT_FILES_ROW(call) WEFT_ROW(kFiles, call, call)
+#define WEFT_FILES_ALIAS(symbol, call) WEFT_ROW(kFiles, symbol, call)
+#define WEFT_DESCRIPTORS_ROW(call) WEFT_ROW(kDescriptors, call, call)
+#define WEFT_DESCRIPTORS_ALIAS(symbol, call) WEFT_ROW(kDescriptors, symbol, call)
+#define WEFT_NAMES_ROW(call) WEFT_ROW(kNames, call, call)
+#define WEFT_NAMES_ALIAS(symbol, call) WEFT_ROW(kNames, symbol, call)
+#define WEFT_CHILDREN_ROW(call) WEFT_ROW(kChildren, call, call)
+#define WEFT_CHILDREN_ALIAS(symbol, call) WEFT_ROW(kChildren, symbol, call)
   static const Call kCalls[] = {
+      WEFT_SOCKETS_CALLS(WEFT_SOCKETS_ROW) WEFT_SOCKETS_ALIASES(WEFT_SOCKETS_ALIAS)      //
+      WEFT_POLLING_CALLS(WEFT_POLLING_ROW) WEFT_POLLING_ALIASES(WEFT_POLLING_ALIAS)      //
       WEFT_SLEEPING_CALLS(WEFT_SLEEPING_ROW) WEFT_SLEEPING_ALIASES(WEFT_SLEEPING_ALIAS)  //
       WEFT_LOCKS_CALLS(WEFT_LOCKS_ROW) WEFT_LOCKS_ALIASES(WEFT_LOCKS_ALIAS)              //
       WEFT_THREADS_CALLS(WEFT_THREADS_ROW) WEFT_THREADS_ALIASES(WEFT_THREADS_ALIAS)      //
@@ -52,6 +66,10 @@ std::span<const Call> all_calls() noexcept {
       {"vfork", erase(&routed::weft_vfork), Family::kSignals, reinterpret_cast<const void* const*>(&real::vfork)},
       {"__vfork", erase(&routed::weft_vfork), Family::kSignals, reinterpret_cast<const void* const*>(&real::vfork)},
       WEFT_LOADING_CALLS(WEFT_LOADING_ROW) WEFT_LOADING_ALIASES(WEFT_LOADING_ALIAS)      //
+      WEFT_FILES_CALLS(WEFT_FILES_ROW) WEFT_FILES_ALIASES(WEFT_FILES_ALIAS)              //
+      WEFT_DESCRIPTORS_CALLS(WEFT_DESCRIPTORS_ROW) WEFT_DESCRIPTORS_ALIASES(WEFT_DESCRIPTORS_ALIAS)//
+      WEFT_NAMES_CALLS(WEFT_NAMES_ROW) WEFT_NAMES_ALIASES(WEFT_NAMES_ALIAS)              //
+      WEFT_CHILDREN_CALLS(WEFT_CHILDREN_ROW) WEFT_CHILDREN_ALIASES(WEFT_CHILDREN_ALIAS)  //
   };
   return kCalls;
 }

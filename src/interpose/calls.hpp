@@ -22,10 +22,16 @@
 #include <ctime>
 #include <span>
 
+#include "interpose/calls/children.hpp"
+#include "interpose/calls/descriptors.hpp"
+#include "interpose/calls/files.hpp"
 #include "interpose/calls/loading.hpp"
 #include "interpose/calls/locks.hpp"
+#include "interpose/calls/names.hpp"
+#include "interpose/calls/polling.hpp"
 #include "interpose/calls/signals.hpp"
 #include "interpose/calls/sleeping.hpp"
+#include "interpose/calls/sockets.hpp"
 #include "interpose/calls/threads.hpp"
 
 namespace weft::interpose {
@@ -45,12 +51,18 @@ enum class Family : uint8_t {
 };
 const char* to_string(Family family) noexcept;
 
-#define WEFT_ALL_CALLS(X) \
-  WEFT_SLEEPING_CALLS(X)  \
-  WEFT_LOCKS_CALLS(X)     \
-  WEFT_THREADS_CALLS(X)   \
-  WEFT_LOADING_CALLS(X)   \
-  WEFT_SIGNALS_CALLS(X)
+#define WEFT_ALL_CALLS(X)   \
+  WEFT_SOCKETS_CALLS(X)     \
+  WEFT_POLLING_CALLS(X)     \
+  WEFT_SLEEPING_CALLS(X)    \
+  WEFT_LOCKS_CALLS(X)       \
+  WEFT_THREADS_CALLS(X)     \
+  WEFT_LOADING_CALLS(X)     \
+  WEFT_SIGNALS_CALLS(X)     \
+  WEFT_FILES_CALLS(X)       \
+  WEFT_DESCRIPTORS_CALLS(X) \
+  WEFT_NAMES_CALLS(X)       \
+  WEFT_CHILDREN_CALLS(X)
 
 namespace detail {
 template <typename Function>
