@@ -77,6 +77,7 @@ void EpollPoller::close() noexcept {
 
 void EpollPoller::renew() noexcept {
   close();
+  interrupted_ = false;
   WEFT_ASSERT(open());
 }
 
@@ -159,6 +160,7 @@ void EpollPoller::disarm(std::span<FdWait> waits, Wake wake) noexcept {
     if (wait.linked()) wait.unlink();
     // The registration stays armed: its event, if it comes, finds nobody, and disarms it.
   }
+  if (wake == Wake::kTimeout) poll_now(waits);
 }
 
 void EpollPoller::deregister(FdEntry&, int fd) noexcept {
@@ -187,9 +189,12 @@ int EpollPoller::collect(Nanos timeout) noexcept {
 
 void EpollPoller::poll(Nanos timeout) noexcept {
   if (timeout == 0 && waiting() == 0) return;
-  const int count = collect(timeout);
-  for (int i = 0; i < count; ++i)
-    if (events_[i].data.u64 != kBell) deliver(events_[i]);
+  const int count = collect(interrupted_ ? 0 : timeout);
+  for (int i = 0; i < count; ++i) {
+    if (events_[i].data.u64 == kBell) interrupted_ = true;
+    else deliver(events_[i]);
+  }
+  if (timeout != 0) interrupted_ = false;
 }
 
 void EpollPoller::deliver(const epoll_event& event) noexcept {

@@ -45,6 +45,7 @@ class EpollPoller final : public Poller {
   // Read by other threads; they change in a fork child only, where there are none.
   int epoll_ = -1;
   int bell_ = -1;  // an eventfd, for interrupt()
+  bool interrupted_ = false;  // the next poll that would block is not to
   epoll_event events_[kEventsAtOnce];
 };
 

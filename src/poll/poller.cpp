@@ -4,12 +4,14 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 #include "fiber/assert.hpp"
 #include "fiber/parking_lot.hpp"
 #include "fiber/sys.hpp"
 #include "poll/epoll.hpp"
 #include "poll/fd_table.hpp"
+#include "poll/io_uring.hpp"
 
 namespace weft {
 
@@ -39,10 +41,22 @@ std::unique_ptr<Poller> Poller::create(Backend backend, std::string* why) {
     FdTable::reset_after_fork();
     for (auto& place : g_pollers) place.store(nullptr, std::memory_order_relaxed);
   }
-  auto poller = EpollPoller::create();
-  if (poller && why) *why = "epoll, as asked for";
-  static_cast<void>(backend);
-  return poller;
+  if (backend == Backend::kEpoll) {
+    if (why) *why = "epoll, as asked for";
+    return EpollPoller::create();
+  }
+  if (auto poller = UringPoller::create()) {
+    if (why) *why = backend == Backend::kAuto ? "io_uring, which the kernel allows" : "io_uring, as asked for";
+    return poller;
+  }
+  const int error = errno;
+  if (why) *why = std::string("the kernel refuses io_uring: ") + strerrordesc_np(error);
+  if (backend == Backend::kIoUring) {
+    errno = error;
+    return nullptr;
+  }
+  if (why) *why = "epoll; " + *why;
+  return EpollPoller::create();
 }
 
 Poller::~Poller() { WEFT_ASSERT(index_ < 0); }
@@ -108,12 +122,14 @@ Wake Poller::wait(std::span<FdWait> waits, Nanos deadline, uint8_t flags, const 
     wait.closed = false;
     if (wait.fd >= 0) arm(wait);
   }
-  Wake wake = carrier.park(deadline);
+  const Wake wake = carrier.park(deadline);
   disarm(waits, wake);
   --waiting_;
   // A carrier that was busy past the deadline sees the timer before it sees the descriptor; poll(2) never reports a timeout
   // for a descriptor that is ready.
-  if (wake == Wake::kTimeout && poll_now(waits) > 0) wake = Wake::kReady;
+  if (wake == Wake::kTimeout)
+    for (const FdWait& wait : waits)
+      if (wait.revents != 0) return Wake::kReady;
   return wake;
 }
 

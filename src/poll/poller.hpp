@@ -108,7 +108,7 @@ class Poller : public EventSource {
   /// Puts `wait`, whose fiber has begun to wait, on the list of its entry and has the kernel watch for it; or sets its
   /// revents and unparks the fiber, where the kernel knows the answer at once.
   virtual void arm(FdWait& wait) noexcept = 0;
-  /// Takes back all that arm() did. Results that were on their way are kept in revents.
+  /// Takes back all that arm() did. After a timeout revents tells what is ready all the same.
   virtual void disarm(std::span<FdWait> waits, Wake wake) noexcept = 0;
   /// `entry`'s descriptor is about to be closed; deregisters it. Called on any thread, with entry.lock held.
   virtual void deregister(FdEntry& entry, int fd) noexcept = 0;

@@ -116,7 +116,7 @@ inline int open_descriptors() {
 class OnEveryBackend : public testing::TestWithParam<Backend> {};
 
 #define WEFT_ON_EVERY_BACKEND(suite)                                                                  \
-  INSTANTIATE_TEST_SUITE_P(Backends, suite, testing::Values(weft::Backend::kEpoll),                   \
+  INSTANTIATE_TEST_SUITE_P(Backends, suite, testing::Values(weft::Backend::kEpoll, weft::Backend::kIoUring), \
                            [](const auto& parameter) { return std::string(weft::to_string(parameter.param)); })
 
 }  // namespace weft::test
