@@ -24,7 +24,7 @@ bool natively(pthread_cond_t* condition) noexcept {
   return !Runtime::get() || ((flags_of(condition) & kShared) && !current_fiber());
 }
 
-int wait(pthread_cond_t* condition, pthread_mutex_t* mutex, Nanos deadline, const char* call) noexcept {
+int wait_on(pthread_cond_t* condition, pthread_mutex_t* mutex, Nanos deadline, const char* call) noexcept {
   ErrnoKeeper keeper;
   // An error-checking mutex that is not the caller's must be refused before anything is given up.
   int refused = 0;
@@ -55,7 +55,7 @@ int wait_until(pthread_cond_t* condition, pthread_mutex_t* mutex, clockid_t cloc
   if (!valid(*time)) return EINVAL;
   const Nanos deadline = monotonic_deadline(clock, *time);
   if (flags_of(condition) & kShared) return wait_shared(mutex, deadline, call);
-  return wait(condition, mutex, deadline, call);
+  return wait_on(condition, mutex, deadline, call);
 }
 
 }  // namespace
@@ -63,7 +63,7 @@ int wait_until(pthread_cond_t* condition, pthread_mutex_t* mutex, clockid_t cloc
 int routed::pthread_cond_wait(pthread_cond_t* condition, pthread_mutex_t* mutex) noexcept {
   if (natively(condition)) return real::pthread_cond_wait(condition, mutex);
   if (flags_of(condition) & kShared) return wait_shared(mutex, kNever, "pthread_cond_wait");
-  return wait(condition, mutex, kNever, "pthread_cond_wait");
+  return wait_on(condition, mutex, kNever, "pthread_cond_wait");
 }
 
 int routed::pthread_cond_timedwait(pthread_cond_t* condition, pthread_mutex_t* mutex, const timespec* time) noexcept {

@@ -18,7 +18,7 @@ long result_of(long value) noexcept { return value < 0 ? fail(static_cast<int>(-
 
 // The wait of FUTEX_WAIT and FUTEX_WAIT_BITSET as a fiber. A shared futex is waited for like a private one: the waker in
 // another process is not seen, so such waits are cut into slices.
-long wait(uint32_t* word, int operation, uint32_t expected, const timespec* timeout) noexcept {
+long wait_futex(uint32_t* word, int operation, uint32_t expected, const timespec* timeout) noexcept {
   const int command = operation & FUTEX_CMD_MASK;
   Nanos deadline = kNever;
   if (timeout) {
@@ -59,7 +59,7 @@ long routed::syscall(long number, ...) noexcept {
     const auto bits = static_cast<uint32_t>(a[5]);
     if (command == FUTEX_WAIT || (command == FUTEX_WAIT_BITSET && bits == FUTEX_BITSET_MATCH_ANY)) {
       if (current_fiber())
-        return wait(word, operation, static_cast<uint32_t>(a[2]), reinterpret_cast<const timespec*>(a[3]));
+        return wait_futex(word, operation, static_cast<uint32_t>(a[2]), reinterpret_cast<const timespec*>(a[3]));
     } else if (command == FUTEX_WAKE || command == FUTEX_WAKE_BITSET) {
       const int woken = ParkingLot::instance().wake(word, static_cast<int>(a[2]));
       if (woken >= static_cast<int>(a[2])) return woken;

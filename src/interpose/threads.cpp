@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <new>
 
 #include "fiber/assert.hpp"
 #include "interpose/calls.hpp"
@@ -44,8 +45,9 @@ using StartRoutine = void* (*)(void*);
   Carrier::current()->exit_fiber(result);
 }
 
-// The body of a fiber that stands for a thread; its start routine is the fiber's attachment.
-void* thread_main(void* argument) noexcept {
+// The body of a fiber that stands for a thread; its start routine is the fiber's attachment. Not noexcept: a frame that is
+// would end the process when it is unwound.
+void* thread_main(void* argument) {
   const auto start = reinterpret_cast<StartRoutine>(Carrier::running_fiber()->attachment);
   end_fiber(start(argument));
 }
@@ -68,23 +70,32 @@ int join_fiber(Fiber& fiber, void** result, Nanos deadline, const char* call) no
   return 0;
 }
 
+// On the heap: the stack of the frames that called for the unwinding is used again by the destructors that it runs.
 struct Unwinding {
+  alignas(16) _Unwind_Exception exception{};
   void* result;
 };
 
+[[noreturn]] void end_unwinding(Unwinding* unwinding) noexcept {
+  void* result = unwinding->result;
+  delete unwinding;
+  end_fiber(result);
+}
+
 _Unwind_Reason_Code unwind_step(int, _Unwind_Action actions, _Unwind_Exception_Class, _Unwind_Exception*,
-                                _Unwind_Context*, void* parameter) {
-  if (actions & _UA_END_OF_STACK) end_fiber(static_cast<Unwinding*>(parameter)->result);
+                                _Unwind_Context* context, void* unwinding) {
+  // The frames below are the engine's own.
+  const bool all_unwound = _Unwind_GetRegionStart(context) == reinterpret_cast<uintptr_t>(&thread_main);
+  if (all_unwound || (actions & _UA_END_OF_STACK)) end_unwinding(static_cast<Unwinding*>(unwinding));
   return _URC_NO_REASON;
 }
 
 // Runs the destructors of all frames, as libc's pthread_exit does, then ends the fiber.
 [[noreturn]] void unwind_and_end(void* result) {
-  Unwinding unwinding{result};
-  alignas(16) _Unwind_Exception exception;
-  memset(&exception, 0, sizeof exception);
-  _Unwind_ForcedUnwind(&exception, &unwind_step, &unwinding);
-  end_fiber(result);  // the unwinder gave up: the frames lack unwind tables
+  auto* unwinding = new (std::nothrow) Unwinding{.result = result};
+  if (!unwinding) end_fiber(result);
+  _Unwind_ForcedUnwind(&unwinding->exception, &unwind_step, unwinding);
+  end_unwinding(unwinding);  // the unwinder gave up: the frames lack unwind tables
 }
 
 }  // namespace

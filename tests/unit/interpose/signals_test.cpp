@@ -1,0 +1,249 @@
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <deque>
+
+#include "fiber/sys.hpp"
+#include "support/engine.hpp"
+
+namespace weft::interpose {
+namespace {
+
+using test::FiberThread;
+using test::run_until;
+
+int g_calls = 0;
+
+struct sigaction action_of(void (*handler)(int), int flags = 0) {
+  struct sigaction action {};
+  action.sa_handler = handler;
+  action.sa_flags = flags;
+  return action;
+}
+
+class SignalsTest : public test::EngineTest {
+ protected:
+  void SetUp() override {
+    g_calls = 0;
+    install(0);
+  }
+  void TearDown() override {
+    const struct sigaction ordinary = action_of(SIG_DFL);
+    routed::sigaction(SIGUSR1, &ordinary, nullptr);
+    EngineTest::TearDown();
+  }
+  static void install(int flags) {
+    const struct sigaction action = action_of([](int) { ++g_calls; }, flags);
+    ASSERT_EQ(routed::sigaction(SIGUSR1, &action, nullptr), 0);
+  }
+};
+
+TEST_F(SignalsTest, TheProgramSeesItsOwnHandlers) {
+  struct sigaction seen {};
+  const auto handler = [](int) {};
+  const struct sigaction mine = action_of(handler, SA_NODEFER);
+  ASSERT_EQ(routed::sigaction(SIGUSR2, &mine, nullptr), 0);
+  ASSERT_EQ(routed::sigaction(SIGUSR2, nullptr, &seen), 0);
+  EXPECT_EQ(seen.sa_handler, mine.sa_handler);
+  EXPECT_EQ(seen.sa_flags & ~0x04000000 /* SA_RESTORER */, SA_NODEFER);
+  EXPECT_EQ(routed::signal(SIGUSR2, SIG_IGN), mine.sa_handler);
+  EXPECT_EQ(routed::signal(SIGUSR2, SIG_DFL), SIG_IGN);
+  EXPECT_EQ(routed::sigaction(SIGKILL, &mine, nullptr), -1);
+  EXPECT_EQ(errno, EINVAL);
+}
+
+TEST_F(SignalsTest, AHandlerInterruptsTheParkedMainThread) {
+  FiberThread sender([] {
+    run_until([] { return Runtime::get()->carrier().main_fiber().state() == Fiber::State::kParked; });
+    kill(getpid(), SIGUSR1);
+  });
+  timespec long_time{100, 0}, rest{};
+  EXPECT_EQ(routed::nanosleep(&long_time, &rest), -1);
+  EXPECT_EQ(errno, EINTR);
+  EXPECT_EQ(rest.tv_sec, 99);
+  EXPECT_EQ(g_calls, 1);
+}
+
+TEST_F(SignalsTest, AHandlerWakesAnIdleCarrier) {
+  // Nothing else runs: the signal comes while the carrier waits in the kernel.
+  timer_t timer;
+  sigevent event{};
+  event.sigev_notify = SIGEV_SIGNAL;
+  event.sigev_signo = SIGUSR1;
+  ASSERT_EQ(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
+  const itimerspec soon{{0, 0}, {0, 10'000'000}};
+  ASSERT_EQ(timer_settime(timer, 0, &soon, nullptr), 0);
+  EXPECT_EQ(routed::pause(), -1);
+  EXPECT_EQ(errno, EINTR);
+  EXPECT_EQ(g_calls, 1);
+  timer_delete(timer);
+}
+
+TEST_F(SignalsTest, RestartingHandlersRestartWhatLibcRestarts) {
+  install(SA_RESTART);
+  sem_t semaphore;
+  sem_init(&semaphore, 0, 0);
+  FiberThread sender([&] {
+    run_until([] { return Runtime::get()->carrier().main_fiber().state() == Fiber::State::kParked; });
+    kill(getpid(), SIGUSR1);
+    for (int i = 0; i < 10; ++i) routed::sched_yield();
+    routed::sem_post(&semaphore);
+  });
+  EXPECT_EQ(routed::sem_wait(&semaphore), 0);
+  EXPECT_EQ(g_calls, 1);
+  sender.join();
+
+  routed::siginterrupt(SIGUSR1, 1);
+  FiberThread again([&] {
+    run_until([] { return Runtime::get()->carrier().main_fiber().state() == Fiber::State::kParked; });
+    kill(getpid(), SIGUSR1);
+  });
+  EXPECT_EQ(routed::sem_wait(&semaphore), -1);
+  EXPECT_EQ(errno, EINTR);
+}
+
+TEST_F(SignalsTest, ASignalForOneFiberInterruptsThatOne) {
+  int slept = -1;
+  FiberThread sleeper([&] {
+    timespec long_time{100, 0};
+    slept = routed::nanosleep(&long_time, nullptr);
+  });
+  run_until([&] { return sleeper.parked(); });
+  EXPECT_EQ(routed::pthread_kill(sleeper.handle(), 0), 0);
+  EXPECT_EQ(routed::pthread_kill(sleeper.handle(), 1000), EINVAL);
+  EXPECT_EQ(routed::pthread_kill(sleeper.handle(), SIGUSR1), 0);
+  sleeper.join();
+  EXPECT_EQ(slept, -1);
+  EXPECT_EQ(g_calls, 1);
+}
+
+TEST_F(SignalsTest, AHandlerMayPostASemaphore) {
+  static sem_t semaphore;
+  sem_init(&semaphore, 0, 0);
+  const struct sigaction action = action_of([](int) { routed::sem_post(&semaphore); }, SA_RESTART);
+  ASSERT_EQ(routed::sigaction(SIGUSR1, &action, nullptr), 0);
+  FiberThread waiter([] { EXPECT_EQ(routed::sem_wait(&semaphore), 0); });
+  run_until([&] { return waiter.parked(); });
+  kill(getpid(), SIGUSR1);
+  waiter.join();
+}
+
+TEST_F(SignalsTest, CallsMadeInAHandlerDoNotSwitch) {
+  static uint64_t before, after;
+  const struct sigaction action = action_of([](int) {
+    before = Carrier::current()->switch_count();
+    timespec time{0, 1'000'000};
+    routed::nanosleep(&time, nullptr);
+    routed::sched_yield();
+    after = Carrier::current()->switch_count();
+  });
+  ASSERT_EQ(routed::sigaction(SIGUSR1, &action, nullptr), 0);
+  bool ran = false;
+  FiberThread other([&] { ran = true; });
+  raise(SIGUSR1);
+  EXPECT_FALSE(ran);
+  EXPECT_EQ(before, after);
+}
+
+TEST_F(SignalsTest, EachFiberHasAMaskOfItsOwn) {
+  sigset_t block, seen;
+  sigemptyset(&block);
+  sigaddset(&block, SIGUSR1);
+  FiberThread blocked([&] {
+    sigset_t former;
+    ASSERT_EQ(routed::pthread_sigmask(SIG_BLOCK, &block, &former), 0);
+    EXPECT_FALSE(sigismember(&former, SIGUSR1));
+    routed::sched_yield();
+    ASSERT_EQ(routed::pthread_sigmask(SIG_BLOCK, nullptr, &seen), 0);
+    EXPECT_TRUE(sigismember(&seen, SIGUSR1));
+    raise(SIGUSR1);
+    EXPECT_EQ(g_calls, 0);
+    ASSERT_EQ(routed::pthread_sigmask(SIG_UNBLOCK, &block, nullptr), 0);
+    EXPECT_EQ(g_calls, 1);
+    EXPECT_EQ(routed::pthread_sigmask(77, &block, nullptr), EINVAL);
+  });
+  blocked.join();
+  ASSERT_EQ(routed::sigprocmask(SIG_BLOCK, nullptr, &seen), 0);
+  EXPECT_FALSE(sigismember(&seen, SIGUSR1));
+}
+
+TEST_F(SignalsTest, SigwaitTakesASignalWhileOthersRun) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGUSR1);
+  ASSERT_EQ(routed::pthread_sigmask(SIG_BLOCK, &set, nullptr), 0);
+  FiberThread sender([] {
+    run_until([] { return Runtime::get()->carrier().main_fiber().state() == Fiber::State::kParked; });
+    kill(getpid(), SIGUSR1);
+  });
+  int number = 0;
+  EXPECT_EQ(routed::sigwait(&set, &number), 0);
+  EXPECT_EQ(number, SIGUSR1);
+  timespec time{0, 3'000'000};
+  siginfo_t info;
+  EXPECT_EQ(routed::sigtimedwait(&set, &info, &time), -1);
+  EXPECT_EQ(errno, EAGAIN);
+  raise(SIGUSR1);
+  EXPECT_EQ(routed::sigwaitinfo(&set, &info), SIGUSR1);
+  EXPECT_EQ(info.si_pid, getpid());
+  EXPECT_EQ(g_calls, 0);
+  ASSERT_EQ(routed::pthread_sigmask(SIG_UNBLOCK, &set, nullptr), 0);
+}
+
+TEST_F(SignalsTest, AHandlerForOnceIsGoneAfterwards) {
+  install(SA_RESETHAND);
+  raise(SIGUSR1);
+  EXPECT_EQ(g_calls, 1);
+  struct sigaction seen {};
+  ASSERT_EQ(routed::sigaction(SIGUSR1, nullptr, &seen), 0);
+  EXPECT_EQ(seen.sa_handler, SIG_DFL);
+}
+
+TEST_F(SignalsTest, AForkChildHasOneFiberAndAnEngineThatWorks) {
+  bool go = false;
+  FiberThread bystander([&] { run_until([&] { return go; }); });
+  FiberThread forker([] {
+    const pid_t child = fork();
+    if (child == 0) {
+      int sum = 0;
+      {
+        std::deque<FiberThread> threads;
+        for (int i = 0; i < 10; ++i)
+          threads.emplace_back([&, i] {
+            timespec time{0, 1'000'000};
+            routed::nanosleep(&time, nullptr);
+            sum += i;
+          });
+      }
+      _exit(sum == 45 && Fiber::counts().alive == 1 ? 0 : 1);
+    }
+    int status = -1;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+  });
+  forker.join();
+  go = true;
+}
+
+TEST_F(SignalsTest, AVforkChildCallsLibcOnly) {
+  // volatile: written by the child, which shares the memory, between the two returns.
+  static volatile bool child_may_switch;
+  child_may_switch = true;
+  static volatile pid_t child;
+  child = routed::weft_vfork();
+  if (child == 0) {
+    child_may_switch = thread_state().no_switch == 0 || !thread_state().in_vfork_child;
+    sys::call(SYS_exit, 7);
+  }
+  ASSERT_GT(child, 0);
+  EXPECT_FALSE(child_may_switch);
+  EXPECT_EQ(thread_state().no_switch, 0);
+  EXPECT_FALSE(thread_state().in_vfork_child);
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(WEXITSTATUS(status), 7);
+}
+
+}  // namespace
+}  // namespace weft::interpose
