@@ -1,0 +1,55 @@
+// GilPreemptor: makes a fiber that computes in Python give way.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "fiber/monitor.hpp"
+#include "host/python.hpp"
+
+namespace weft::host {
+
+/// Makes the running fiber drop the GIL at its next check, by wanting it: CPython makes the holder hand over to a thread
+/// that has waited for the switch interval, and the condition it then waits on is routed, which lets other fibers run.
+///
+/// The wanting is done by one helper thread, started when it is first needed, which the interpreter sees as a thread of C
+/// code with a state of its own: no frame, unknown to `threading`, never joined. So the monitor never waits for longer
+/// than kPatience, however long a C call keeps the GIL.
+///
+/// A subinterpreter with a GIL of its own is left alone. Must live as long as the process.
+class GilPreemptor final : public Preemptor {
+ public:
+  static constexpr Nanos kPatience = 50 * kMillisecond;
+
+  constexpr GilPreemptor() noexcept = default;
+  GilPreemptor(const GilPreemptor&) = delete;
+  GilPreemptor& operator=(const GilPreemptor&) = delete;
+
+  /// True: the fiber running on `carrier` held the GIL, and gave it up. False: it does not hold it, does not come to a
+  /// check (it is in a C call; the helper goes on wanting), or the interpreter is not up or is going down.
+  /// REQUIRES: one caller at a time.
+  bool preempt(Carrier& carrier) noexcept override;
+
+  /// In a fork child, where the helper is gone, before anything else is asked.
+  void reset_after_fork() noexcept;
+
+  /// Times that the helper took the GIL. Any thread.
+  uint64_t contentions() const noexcept { return contentions_.load(std::memory_order_relaxed); }
+
+ private:
+  struct Helper;
+
+  Helper* helper(const Python& python) noexcept;
+  bool may_contend(const Python& python, Carrier& carrier) noexcept;
+  static void* run(void* helper);
+  static void serve(Helper& helper);
+  static void interpreter_ended();
+  static void hold_until_switch(Helper& helper);
+
+  std::atomic<Helper*> helper_{nullptr};
+  std::atomic<uint64_t> contentions_{0};
+  // Whether what read_gil_holder() says has been seen to be right.
+  std::atomic<bool> holder_is_known_{false};
+};
+
+}  // namespace weft::host
