@@ -1,9 +1,12 @@
 // The `weft` program: parses arguments, then calls the library.
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <utility>
 
 #include "run.hpp"
+#include "runtime/dump.hpp"
 #include "runtime/settings_environment.hpp"
 #include "usage.hpp"
 
@@ -35,6 +38,8 @@ class RunCommand {
     }
   }
 
+  bool chosen() const { return app_.parsed(); }
+
   int run(const std::vector<std::string>& command) const {
     Settings settings;
     if (const std::string error = environment::read(settings); !error.empty()) return complain(app_, error);
@@ -55,6 +60,28 @@ class RunCommand {
   std::vector<std::pair<const SettingForm*, std::string>> given_;
 };
 
+class DumpCommand {
+ public:
+  explicit DumpCommand(CLI::App& parent)
+      : app_(*cli::add_command(parent, "dump", "weft dump PID",
+                               "Print every fiber of a program under Weft, and what it waits for")) {
+    app_.add_option("PID", pid_, "The process")->required()->check(CLI::Range(1, 1 << 22))->type_name("");
+  }
+
+  bool chosen() const { return app_.parsed(); }
+
+  int run() const {
+    const std::string error = dump::fetch(pid_, STDOUT_FILENO);
+    if (error.empty()) return 0;
+    std::cerr << "weft dump: " << error << "\n";
+    return 1;
+  }
+
+ private:
+  CLI::App& app_;
+  int pid_ = 0;
+};
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -64,6 +91,7 @@ int main(int argc, char** argv) {
   app.set_help_flag("-h,--help", "Print this and exit");
   app.require_subcommand(1);
   RunCommand run(app);
+  DumpCommand dump(app);
   const auto chosen_app = [&]() -> const CLI::App& {
     const auto chosen = app.get_subcommands();
     return chosen.empty() ? app : *chosen.front();
@@ -72,7 +100,8 @@ int main(int argc, char** argv) {
     std::vector<std::string> arguments(argv + 1, argv + argc);
     const std::vector<std::string> command = cli::split_command(app, arguments);
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
-    return run.run(command);
+    if (run.chosen()) return run.run(command);
+    return dump.run();
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);
     return complain(chosen_app(), error.what());

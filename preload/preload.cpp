@@ -10,6 +10,7 @@
 
 #include "fiber/sys.hpp"
 #include "interpose/interpose.hpp"
+#include "runtime/dump.hpp"
 #include "runtime/settings_environment.hpp"
 #include "runtime/stats.hpp"
 
@@ -39,6 +40,7 @@ void say(const std::string& text) {
   if (!settings.children) weft::environment::withdraw();
   weft::stats::report_at_exit(settings);
   const int slots = settings.routing ? weft::interpose::install(settings) : 0;
+  if (settings.dump_signal) weft::dump::on_signal(settings.dump_signal);
   if (settings.verbose)
     say("process " + std::to_string(getpid()) + ": " + std::to_string(slots) + " slots of libc calls routed");
 }

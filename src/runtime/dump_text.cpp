@@ -1,0 +1,200 @@
+#include <cxxabi.h>
+#include <dlfcn.h>
+#include <link.h>
+#include <unistd.h>
+
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "host/python.hpp"
+#include "runtime/dump.hpp"
+#include "runtime/dump_snapshot.hpp"
+#include "runtime/dump_symbols.hpp"
+
+namespace weft::dump {
+
+namespace {
+
+[[gnu::format(printf, 2, 3)]] void append(std::string& text, const char* format, ...) {
+  char line[1024];
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(line, sizeof line, format, arguments);
+  va_end(arguments);
+  text += line;
+}
+
+std::string demangled(std::string_view function) {
+  const std::string name(function);
+  int status = 0;
+  char* plain = abi::__cxa_demangle(name.c_str(), nullptr, nullptr, &status);
+  std::string result = status == 0 && plain ? plain : name;
+  free(plain);
+  return result;
+}
+
+// The object that this code is in, if that is a library: the engine's own frames tell users nothing.
+const void* own_library() {
+  dl_find_object found;
+  const bool known = _dl_find_object(reinterpret_cast<void*>(&own_library), &found) == 0;
+  return known && *found.dlfo_link_map->l_name ? found.dlfo_map_start : nullptr;
+}
+
+class Writer {
+ public:
+  explicit Writer(const Snapshot& snapshot) : snapshot_(snapshot) {}
+
+  std::string write() {
+    write_summary();
+    for (const FiberRecord* fiber = snapshot_.first(); fiber; fiber = fiber->next) write_fiber(*fiber);
+    if (!objects_.empty()) text_ += "\nobjects:\n";
+    for (const std::string& object : objects_) text_ += "  " + object + "\n";
+    return std::move(text_);
+  }
+
+ private:
+  struct Place {
+    bool own;
+    std::string text;
+  };
+
+  void write_summary() {
+    size_t total = 0, parked = 0, ready = 0;
+    bool running = false;
+    for (const FiberRecord* fiber = snapshot_.first(); fiber; fiber = fiber->next) {
+      ++total;
+      parked += fiber->state == Fiber::State::kParked;
+      ready += fiber->state == Fiber::State::kReady || fiber->state == Fiber::State::kNew;
+      running |= fiber->running;
+    }
+    append(text_, "weft: process %d", getpid());
+    if (const host::Python* python = host::Python::present()) {
+      const std::string_view version = python->version_text();
+      text_ += ", Python " + std::string(version.substr(0, version.find(' ')));
+    }
+    append(text_, ": %zu fibers, %zu parked, %zu ready to run\n", total, parked, ready);
+    append(text_, "carrier: OS thread %d, ", snapshot_.carrier_thread);
+    if (snapshot_.system_call >= 0) {
+      append(text_, "blocked in system call %d", snapshot_.system_call);
+      if (snapshot_.system_call_address) text_ += ", at " + place(snapshot_.system_call_address).text;
+      text_ += "\n";
+    } else if (!snapshot_.stood_still) {
+      text_ += "running a fiber\n";
+    } else {
+      text_ += ready || running ? "switching\n" : "idle: every fiber waits\n";
+    }
+    if (snapshot_.gil_held_outside) text_ += "the GIL is held by a thread that is no fiber\n";
+    if (snapshot_.cut)
+      text_ += "this dump is not complete: there was no memory for it, or the carrier could not wait\n";
+  }
+
+  void write_fiber(const FiberRecord& fiber) {
+    append(text_, "\nfiber %lu ", fiber.id);
+    if (*fiber.name) append(text_, "\"%s\" ", fiber.name);
+    write_state(fiber);
+    text_ += fiber.holds_gil ? ", holds the GIL\n" : "\n";
+    if (!fiber.python.empty()) {
+      text_ += "  Python:\n";
+      append_indented(fiber.python);
+    }
+    write_frames(fiber);
+  }
+
+  void write_state(const FiberRecord& fiber) {
+    switch (fiber.state) {
+      case Fiber::State::kNew:
+        text_ += "has not run yet";
+        return;
+      case Fiber::State::kReady:
+        text_ += "is ready to run";
+        return;
+      case Fiber::State::kRunning:
+        append(text_, "is running on its carrier, OS thread %d", snapshot_.carrier_thread);
+        return;
+      case Fiber::State::kParked:
+        break;
+      default:
+        text_ += "has ended";
+        return;
+    }
+    const WaitReason& reason = fiber.reason;
+    append(text_, "waits in %s (%s) for %.3f s", reason.call, to_string(reason.kind),
+           static_cast<double>(fiber.waiting) / kSecond);
+    if (reason.descriptor >= 0) append(text_, ", descriptor %d: ", reason.descriptor);
+    text_ += fiber.target;
+    if (reason.object) append(text_, ", address %p", reason.object);
+    if (!fiber.holder.empty()) text_ += ", " + std::string(fiber.holder);
+  }
+
+  void write_frames(const FiberRecord& fiber) {
+    if (fiber.frame_count == 0) return;
+    const std::vector<uintptr_t> frames(fiber.frames, fiber.frames + fiber.frame_count);
+    const auto [same, is_new] = stacks_.try_emplace(frames, fiber.id);
+    if (!is_new) {
+      append(text_, "  native: as fiber %lu\n", same->second);
+      return;
+    }
+    // Of the engine's own frames only one says something: the call that the program made.
+    size_t first = 0, last = frames.size();
+    while (first + 1 < last && place(frames[first]).own && place(frames[first + 1]).own) ++first;
+    while (last > first + 1 && place(frames[last - 1]).own) --last;
+    text_ += "  native:\n";
+    for (size_t i = first; i < last; ++i) text_ += "    " + place(frames[i]).text + "\n";
+  }
+
+  void append_indented(std::string_view lines) {
+    while (!lines.empty()) {
+      const size_t end = std::min(lines.find('\n'), lines.size() - 1);
+      text_ += "  " + std::string(lines.substr(0, end + 1));
+      lines.remove_prefix(end + 1);
+    }
+    if (text_.back() != '\n') text_ += '\n';
+  }
+
+  const Place& place(uintptr_t address) {
+    const auto [known, is_new] = places_.try_emplace(address);
+    if (!is_new) return known->second;
+    const Symbol symbol = symbols_.find(address);
+    dl_find_object found;
+    known->second.own = own_ && _dl_find_object(reinterpret_cast<void*>(address), &found) == 0 &&
+                        found.dlfo_map_start == own_;
+    std::string& text = known->second.text;
+    if (symbol.object.empty()) {
+      append(text, "0x%lx", address);
+    } else {
+      if (!symbol.function.empty()) {
+        text += demangled(symbol.function);
+        append(text, "+0x%lx in ", symbol.function_offset);
+      }
+      text += symbol.object.substr(symbol.object.rfind('/') + 1);
+      append(text, "+0x%lx", symbol.object_offset);
+      objects_.emplace(symbol.object);
+    }
+    return known->second;
+  }
+
+  const Snapshot& snapshot_;
+  std::string text_;
+  const void* own_ = own_library();
+  Symbols symbols_;
+  std::unordered_map<uintptr_t, Place> places_;
+  std::set<std::string> objects_;
+  std::map<std::vector<uintptr_t>, uint64_t> stacks_;  // the first fiber that has each
+};
+
+}  // namespace
+
+std::string take(Carrier& carrier) {
+  // On the carrier itself, nothing of this may let another fiber run.
+  NoSwitchScope blocking;
+  const Snapshot snapshot(carrier);
+  return Writer(snapshot).write();
+}
+
+}  // namespace weft::dump
