@@ -7,12 +7,15 @@
 #include <vector>
 
 #include "fiber/futex_lock.hpp"
+#include "host/gil_preemptor.hpp"
+#include "host/python.hpp"
 #include "interpose/calls.hpp"
 #include "interpose/elf/patcher.hpp"
 #include "interpose/loading.hpp"
 #include "interpose/pins.hpp"
 #include "interpose/semaphores.hpp"
 #include "interpose/signals.hpp"
+#include "interpose/support.hpp"
 #include "interpose/threads.hpp"
 #include "runtime/runtime.hpp"
 
@@ -64,6 +67,18 @@ constinit FutexLock g_lock;
 constinit Installation* g_installation = nullptr;
 constinit bool g_installed = false;
 
+constinit host::GilPreemptor g_preemptor;
+
+// An interpreter's fibers are preempted through its lock, and may park while they hold it. The caller is the interpreter,
+// which creates its first thread with its lock held: only so can be found out where it keeps the present thread's state.
+void adopt_interpreter(Runtime& runtime) noexcept {
+  host::Python* python = host::Python::find();
+  if (!python || !python->usable()) return;
+  runtime.monitor().set_preemptor(&g_preemptor);
+  if (python->can_park_with_gil()) runtime.carrier().set_interpreter_state(python->thread_state_slot());
+  else set_interpreter_that_pins(python);
+}
+
 }  // namespace
 
 int install(const Settings& settings) noexcept {
@@ -95,12 +110,26 @@ bool installed() noexcept {
   return g_installed;
 }
 
+constinit bool g_interpreter_may_pin = false;
+
+namespace {
+constinit host::Python* g_pinning_interpreter = nullptr;
+}
+
+void set_interpreter_that_pins(host::Python* python) noexcept {
+  g_pinning_interpreter = python;
+  g_interpreter_may_pin = true;
+}
+
+bool interpreter_pins() noexcept { return g_pinning_interpreter->running_fiber_holds_gil(); }
+
 void runtime_started(Runtime& runtime) noexcept {
   runtime.carrier().set_attention_hook([](Carrier& carrier) noexcept {
     deliver_interrupts(carrier);
     wake_deferred_semaphores();
   });
   wrap_signal_handlers();
+  adopt_interpreter(runtime);
 }
 
 Report report() { return {pins(), native_threads()}; }

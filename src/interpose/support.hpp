@@ -8,12 +8,24 @@
 #include "fiber/parking_lot.hpp"
 #include "interpose/pins.hpp"
 
+namespace weft::host {
+class Python;
+}
+
 namespace weft::interpose {
+
+/// An interpreter whose fibers must not switch while they hold its lock, because it could not be found out where it keeps
+/// the present thread's state. Normally there is none.
+void set_interpreter_that_pins(host::Python* python) noexcept;
+/// For current_fiber(): is there one, and does the running fiber hold its lock?
+bool interpreter_pins() noexcept;
+extern constinit bool g_interpreter_may_pin;
 
 /// The running fiber if the call being made may switch, else null: then it goes straight to libc.
 inline Fiber* current_fiber() noexcept {
   const ThreadState& thread = thread_state();
-  return thread.carrier && thread.no_switch == 0 ? &thread.carrier->running() : nullptr;
+  if (!thread.carrier || thread.no_switch > 0 || (g_interpreter_may_pin && interpreter_pins())) return nullptr;
+  return &thread.carrier->running();
 }
 
 /// Nanoseconds from now until `time` of `clock`, as a CLOCK_MONOTONIC deadline; in the past: now. A clock that is set
