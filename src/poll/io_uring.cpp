@@ -149,14 +149,19 @@ void UringPoller::arm(FdWait& wait) noexcept {
     entry->waits.push_back(wait);
   }
   wait.in_kernel = true;
-  wait.removing = wait.lasting = false;
+  wait.removing = wait.lasting = wait.resting = false;
   add(wait);
 }
 
 void UringPoller::disarm(std::span<FdWait> waits, Wake) noexcept {
   for (FdWait& wait : waits)
     if (wait.in_kernel && !wait.removing) remove(wait);
-  for (FdWait& wait : waits) wait_for(wait);
+  for (FdWait& wait : waits) {
+    wait_for(wait);
+    if (wait.fd < 0 || !wait.resting) continue;
+    Guard guard(wait.entry->lock);
+    if (wait.linked()) wait.unlink();
+  }
 }
 
 void UringPoller::wait_for(const FdWait& wait) noexcept {
@@ -227,7 +232,10 @@ void UringPoller::reap() noexcept {
 void UringPoller::deliver(FdWait& wait, const io_uring_cqe& completion) noexcept {
   FdEntry& entry = *wait.entry;
   const bool more = completion.flags & IORING_CQE_F_MORE;
-  const short seen = what_was_seen(wait, completion.res);
+  // No wait queue, and not ready for what is waited for: a regular file, of which nothing or POLLPRI was asked. It never
+  // will be, but closing() must still find the wait.
+  const bool rests = completion.res == -EINVAL;
+  const short seen = rests ? short{0} : what_was_seen(wait, completion.res);
   bool again = false, closers = false;
   {
     Guard guard(entry.lock);
@@ -235,8 +243,9 @@ void UringPoller::deliver(FdWait& wait, const io_uring_cqe& completion) noexcept
       wait.revents |= seen;
       wait.fiber->unpark(wait.ticket, Wake::kReady);
     }
-    again = seen == 0 && !more && !wait.removing;
-    if (!more && !again) {
+    again = seen == 0 && !more && !wait.removing && !rests;
+    wait.resting = rests && !wait.closed;
+    if (!more && !again && !wait.resting) {
       wait.unlink();
       closers = entry.closers > 0;
     }

@@ -157,7 +157,7 @@ void Poller::closing(int fd) noexcept {
       wait = entry->waits.after(ended);
       Poller& poller = *ended.poller;
       // With io_uring a wait stays on the list until the kernel has let go of it.
-      if (poller.backend() == Backend::kEpoll) ended.unlink();
+      if (poller.backend() == Backend::kEpoll || ended.resting) ended.unlink();
       else if (carrier && &carrier->events() == &poller) own = &poller;
       else foreign = true;
       end_closed(ended);

@@ -30,6 +30,7 @@ struct FdWait : ListHook {
   bool in_kernel = false;  // io_uring: a completion is still to come; only the carrier's thread reads and writes it
   bool removing = false;   // io_uring: that completion has been asked for; likewise
   bool lasting = false;    // io_uring: polls with IORING_POLL_ADD_MULTI; likewise
+  bool resting = false;    // io_uring: on the list though not in the kernel, where nothing would ever come of it
 };
 
 /// A request that a poller may be able to make without blocking; see file_io.hpp for those who make it.
@@ -82,7 +83,8 @@ class Poller : public EventSource {
 
   /// To be called before `fd` is closed or replaced, on any thread. Ends every wait for it, on every carrier, with
   /// Wake::kClosed; when it returns no poll of ours keeps the file behind `fd` open, nor can readiness of that file be taken
-  /// for that of the next to bear its number. Cheap when nothing of ours ever waited for `fd`.
+  /// for that of the next to bear its number. Cheap when nothing of ours ever waited for `fd`. A wait that begins after it,
+  /// but before the close itself, goes on for ever, as natively: let no fiber run between the two.
   ///
   /// Where another carrier must act for that (io_uring), a fiber parks uninterruptibly until it has. A thread that cannot
   /// switch waits as it is, and for kForeignCloseLimit at most, since that carrier may itself wait for a lock which the

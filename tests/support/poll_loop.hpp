@@ -72,7 +72,13 @@ class PollLoop {
 struct FdPair {
   int first = -1, second = -1;
   FdPair() = default;
-  FdPair(FdPair&& other) noexcept : first(std::exchange(other.first, -1)), second(std::exchange(other.second, -1)) {}
+  FdPair(FdPair&& other) noexcept { *this = std::move(other); }
+  /// REQUIRES: this is empty.
+  FdPair& operator=(FdPair&& other) noexcept {
+    first = std::exchange(other.first, -1);
+    second = std::exchange(other.second, -1);
+    return *this;
+  }
   ~FdPair() {
     for (int fd : {first, second}) {
       if (fd < 0) continue;
