@@ -59,12 +59,14 @@ bool Carrier::attach() noexcept {
   now();
   thread.carrier = this;
   attached_.store(true, std::memory_order_release);
+  if (Monitor* monitor = monitor_.load(std::memory_order_acquire)) monitor->carrier_woke();
   return true;
 }
 
 void Carrier::detach() noexcept {
   WEFT_ASSERT(thread_state().carrier == this && running_ == main_ && ready_.empty());
   drain_inbox();
+  reap();
   attached_.store(false, std::memory_order_release);
   thread_state().carrier = nullptr;
   Fiber* main = main_;
@@ -76,17 +78,19 @@ void Carrier::detach() noexcept {
 void Carrier::refresh_addresses() noexcept {
   void** interpreter_state = addresses_.interpreter_state;
   addresses_ = ThreadAddresses::of_this_thread();
-  addresses_.interpreter_state = interpreter_state;
+  set_interpreter_state(interpreter_state);
 }
 
 void Carrier::enqueue(Fiber& fiber) noexcept {
-  if (fiber.timer_.pending()) timers_.remove(fiber.timer_);
   fiber.state_.store(Fiber::State::kReady, std::memory_order_relaxed);
-  ready_.push_back(fiber);
+  ready_.push(fiber);
   ready_count_.store(ready_count_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 
-void Carrier::start(Fiber& fiber) noexcept { make_ready(fiber); }
+void Carrier::start(Fiber& fiber) noexcept {
+  fiber.retain();
+  make_ready(fiber);
+}
 
 void Carrier::make_ready(Fiber& fiber) noexcept {
   if (Carrier::current() == this) {
@@ -117,7 +121,8 @@ void Carrier::request_attention() noexcept {
 }
 
 void Carrier::drain_inbox() noexcept {
-  InboxNode* node = inbox_.exchange(nullptr, std::memory_order_acquire);
+  // seq_cst: a post() whose node this does not see sets attention_ after attend() has taken it back.
+  InboxNode* node = inbox_.exchange(nullptr, std::memory_order_seq_cst);
   InboxNode* oldest_first = nullptr;
   while (node) {
     InboxNode* next = node->next;
@@ -147,52 +152,95 @@ void Carrier::attend() noexcept {
   if (attention_hook_) attention_hook_(*this);
 }
 
-// What a busy carrier does every kPollInterval switches.
+// Counts a switch. True if something else is due before it.
+inline bool Carrier::count_switch() noexcept {
+  const uint64_t count = switches_.load(std::memory_order_relaxed) + 1;
+  switches_.store(count, std::memory_order_relaxed);
+  return count >= tend_at_ || attention_.load(std::memory_order_relaxed);
+}
+
+// What a busy carrier does every kPollInterval switches, and in part whenever attention is asked for.
 void Carrier::tend() noexcept {
-  poll_budget_ = kPollInterval;
+  constexpr int kMaxSkipped = 4;  // should the clock stand still
   attend();
+  const bool asked = poll_asked_.load(std::memory_order_relaxed);
+  const uint64_t count = switches_.load(std::memory_order_relaxed);
+  if (count < tend_at_ && !asked) return;
+  reap();
   expire_timers(now());
-  events_->poll(0);
+  // While switches are quick, reading the clock would be much of the work.
+  tend_at_ = count + (coarse_now_ - last_tended_ < kPollSpacing ? 4 * kPollInterval : kPollInterval);
+  last_tended_ = coarse_now_;
+  if (!asked && coarse_now_ - last_poll_ < kPollSpacing && ++polls_skipped_ < kMaxSkipped) return;
+  poll(0);
 }
 
-void Carrier::yield() noexcept {
-  enqueue(*running_);
-  suspend();
+void Carrier::poll(Nanos timeout) noexcept {
+  polls_skipped_ = 0;
+  last_poll_ = coarse_now_;
+  poll_asked_.store(false, std::memory_order_relaxed);
+  events_->poll(timeout);
 }
 
-// Switches from the running fiber, which is parked, on the ready queue or dying, to the next ready one.
-void Carrier::suspend() noexcept {
-  if (--poll_budget_ <= 0 || attention_.load(std::memory_order_relaxed)) [[unlikely]]
+// The fiber to run next: taken off the ready queue, waited for if need be.
+inline Fiber& Carrier::next_ready() noexcept {
+  if (count_switch()) [[unlikely]]
     tend();
-  Fiber* next = ready_.pop_front();
+  Fiber* next = ready_.pop();
   if (!next) [[unlikely]]
     next = wait_for_ready();
   ready_count_.store(ready_count_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
-  if (next == running_) {
-    next->state_.store(Fiber::State::kRunning, std::memory_order_relaxed);
-    apply_signal_mask(next->identity_.signal_mask);
+  return *next;
+}
+
+// Here and in switch_to() the rare things are apart, so that the frequent ones need no stack frame.
+void Carrier::yield() noexcept {
+  if (count_switch()) [[unlikely]]
+    return tend_and_yield();
+  rotate();
+}
+
+[[gnu::noinline]] void Carrier::tend_and_yield() noexcept {
+  tend();
+  rotate();
+}
+
+inline void Carrier::rotate() noexcept {
+  if (ready_.empty()) return;
+  Fiber& self = *running_;
+  self.state_.store(Fiber::State::kReady, std::memory_order_relaxed);
+  switch_to(ready_.rotate(self), false);
+}
+
+// Switches from the running fiber, whose wait is announced, to the next ready one.
+void Carrier::suspend() noexcept {
+  Fiber& next = next_ready();
+  if (&next != running_) {
+    switch_to(next, false);
     return;
   }
-  switch_to(*next, false);
+  next.state_.store(Fiber::State::kRunning, std::memory_order_relaxed);
+  apply_signal_mask(next.identity_.signal_mask);
 }
 
 Fiber* Carrier::wait_for_ready() noexcept {
+  reap();
   // While all are parked the OS thread takes the signals that its main thread would.
   apply_signal_mask(main_->identity_.signal_mask);
   for (;;) {
-    poll_budget_ = kPollInterval;
+    tend_at_ = switches_.load(std::memory_order_relaxed) + kPollInterval;
     attend();
     expire_timers(now());
-    if (Fiber* next = ready_.pop_front()) return next;
+    if (Fiber* next = ready_.pop()) return next;
     sleeping_.store(true, std::memory_order_seq_cst);
     if (attention_.load(std::memory_order_seq_cst)) {
       sleeping_.store(false, std::memory_order_relaxed);
       continue;
     }
     const Nanos deadline = timers_.next_deadline();
-    events_->poll(deadline == kNever ? kNever : deadline > coarse_now_ ? deadline - coarse_now_ : 0);
+    poll(deadline == kNever ? kNever : deadline > coarse_now_ ? deadline - coarse_now_ : 0);
     sleeping_.store(false, std::memory_order_relaxed);
-    if (monitor_) monitor_->carrier_woke();
+    if (Monitor* monitor = monitor_.load(std::memory_order_acquire)) monitor->carrier_woke();
   }
 }
 
@@ -209,39 +257,33 @@ uint64_t Carrier::set_signal_mask(uint64_t mask) noexcept {
   return former;
 }
 
-void Carrier::switch_to(Fiber& next, bool dying) noexcept {
-  Fiber& self = *running_;
-  switches_.store(switches_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  self.identity_.leave(addresses_);
-  __atomic_store_n(&running_, &next, __ATOMIC_RELAXED);
+inline void Carrier::switch_to(Fiber& next, bool dying) noexcept {
   if (next.identity_.signal_mask != kernel_mask_) [[unlikely]]
-    apply_signal_mask(next.identity_.signal_mask);
+    return mask_and_jump_to(next, dying);
+  jump_to(next, dying);
+}
+
+[[gnu::noinline]] void Carrier::mask_and_jump_to(Fiber& next, bool dying) noexcept {
+  apply_signal_mask(next.identity_.signal_mask);
+  jump_to(next, dying);
+}
+
+// All that can be done beforehand is, so that a switch ends where the next fiber's stack is found. What lies at addresses of
+// the OS thread is the next fiber's before it runs: from then on nothing may look at errno.
+[[gnu::always_inline]] inline void Carrier::jump_to(Fiber& next, bool dying) noexcept {
+  Fiber& self = *running_;
+  __atomic_store_n(&running_, &next, __ATOMIC_RELAXED);
+  next.state_.store(Fiber::State::kRunning, std::memory_order_relaxed);
+  Identity::exchange(self.identity_, next.identity_, addresses_);
   self.sanitizer_.leave(next.sanitizer_, dying);
-  arrive(jump_fcontext(next.context_, &self));
-}
-
-// Runs first on the stack of the fiber that was switched to. Everything is looked up anew: the fiber may have left
-// another carrier.
-void Carrier::arrive(transfer_t from) noexcept {
-  static_cast<Fiber*>(from.data)->context_ = from.fctx;
-  Carrier& here = *Carrier::current();
-  Fiber& self = *here.running_;
+  weft_switch_stack(next.context_, &self.context_);
+  // Not `this`: the fiber may have left another carrier.
   self.sanitizer_.enter();
-  self.state_.store(Fiber::State::kRunning, std::memory_order_relaxed);
-  self.identity_.enter(here.addresses_);
-  if (Fiber* zombie = here.zombie_) [[unlikely]] {
-    here.zombie_ = nullptr;
-    StackPool::instance().release(zombie->stack_);
-    zombie->stack_ = {};
-    zombie->context_ = nullptr;
-    zombie->sanitizer_.destroy();
-    zombie->release();
-  }
 }
 
-void Carrier::fiber_entry(transfer_t from) noexcept {
-  arrive(from);
+void Carrier::fiber_entry(transfer_t) noexcept {
   Fiber& self = *Carrier::running_fiber();
+  self.sanitizer_.enter();
   void* result = self.entry_(self.argument_);
   Carrier::current()->exit_fiber(result);
 }
@@ -254,27 +296,42 @@ void Carrier::exit_fiber(void* result) noexcept {
   self.state_.store(Fiber::State::kDone, std::memory_order_release);
   self.done_.store(1, std::memory_order_release);
   ParkingLot::instance().wake_all(&self.done_);
-  if (--poll_budget_ <= 0 || attention_.load(std::memory_order_relaxed)) tend();
-  Fiber* next = ready_.pop_front();
-  if (!next) next = wait_for_ready();
-  ready_count_.store(ready_count_.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+  Fiber& next = next_ready();
+  reap();
   zombie_ = &self;
-  switch_to(*next, true);
+  switch_to(next, true);
   WEFT_ASSERT(false);  // nobody switches to a fiber that has ended
   __builtin_unreachable();
 }
 
+// Frees what the fiber that ended last still held. Not done by the fiber that is switched to: each switch would have to look.
+void Carrier::reap() noexcept {
+  Fiber* zombie = zombie_;
+  if (!zombie) return;
+  zombie_ = nullptr;
+  StackPool::instance().release(zombie->stack_);
+  zombie->stack_ = {};
+  zombie->context_ = nullptr;
+  zombie->sanitizer_.destroy();
+  zombie->release();
+}
+
 Wake Carrier::park(Nanos deadline) noexcept {
   Fiber& self = *running_;
-  ++parks_[static_cast<int>(self.reason_.kind)];
-  // A wait may have ended already (cancelled before it began; its event found while arming): enqueue(), which takes the
-  // timer out, is behind it, and a timer set now would strike a later wait.
+  auto& parks = parks_[static_cast<int>(self.reason_.kind)];
+  parks.store(parks.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  // No timer for a wait that has ended already (cancelled before it began; its event found while arming).
   if (deadline != kNever && (self.wait_.load(std::memory_order_relaxed) & Fiber::kWaiting)) {
     self.timer_.owner = &self;
     timers_.insert(self.timer_, deadline);
     next_timer_.store(timers_.next_deadline(), std::memory_order_relaxed);
   }
   suspend();
+  // The fiber itself takes its timer out, and not who wakes it: that may be another thread, before the timer is set.
+  if (self.timer_.pending()) {
+    timers_.remove(self.timer_);
+    next_timer_.store(timers_.next_deadline(), std::memory_order_relaxed);
+  }
   const auto wake = static_cast<Wake>(self.wait_.load(std::memory_order_acquire) & Fiber::kWakeMask);
   self.end_wait();
   return wake;
@@ -293,17 +350,21 @@ bool Carrier::has_work(Nanos now) noexcept {
 
 Carrier::Stats Carrier::stats() const noexcept {
   Stats stats{switch_count(), {}};
-  for (int i = 0; i < kWaitKinds; ++i) stats.parks[i] = parks_[i];
+  for (int i = 0; i < kWaitKinds; ++i) stats.parks[i] = parks_[i].load(std::memory_order_relaxed);
   return stats;
 }
 
 void Carrier::reset_after_fork() noexcept {
   Fiber& survivor = *running_;
-  ready_.clear();
-  ready_count_.store(0, std::memory_order_relaxed);
+  // A signal handler may fork too, while the fiber that it interrupted waits for the next to be ready.
+  const bool timed = survivor.timer_.pending();
   timers_.clear();
   survivor.timer_.next = survivor.timer_.previous = nullptr;
-  next_timer_.store(kNever, std::memory_order_relaxed);
+  if (timed) timers_.insert(survivor.timer_, survivor.timer_.deadline);
+  next_timer_.store(timers_.next_deadline(), std::memory_order_relaxed);
+  ready_.clear();
+  ready_count_.store(0, std::memory_order_relaxed);
+  if (survivor.state() == Fiber::State::kReady) enqueue(survivor);
   inbox_.store(nullptr, std::memory_order_relaxed);
   attention_.store(false, std::memory_order_relaxed);
   sleeping_.store(false, std::memory_order_relaxed);

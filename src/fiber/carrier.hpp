@@ -6,6 +6,7 @@
 
 #include "fiber/event_source.hpp"
 #include "fiber/fiber.hpp"
+#include "fiber/ready_queue.hpp"
 #include "fiber/thread_state.hpp"
 
 namespace weft {
@@ -15,13 +16,15 @@ class Monitor;
 /// Runs fibers, first in first out, on the OS thread that attached it.
 ///
 /// There is no scheduler fiber: a fiber that parks looks for the next ready one and switches to it directly; when there
-/// is none, it waits for events on its own stack. Events are polled for every `kPollInterval` switches, and when
-/// attention is asked for, however busy the carrier is.
+/// is none, it waits for events on its own stack. However busy the carrier is, timers are looked at every `kPollInterval`
+/// switches, events are polled for then too if `kPollSpacing` has passed, and both as soon as the monitor asks for it.
 ///
 /// Unless said otherwise, a function is for the carrier's own thread.
 class Carrier {
  public:
   static constexpr int kPollInterval = 61;
+  /// Switches take some 10 ns, a poll may cost a system call: polling more often than this would be most of the work.
+  static constexpr Nanos kPollSpacing = 10 * kMicrosecond;
 
   struct Stats {
     uint64_t switches;
@@ -43,16 +46,17 @@ class Carrier {
   /// Makes the calling thread this carrier's, its present stack the main fiber. REQUIRES: it has no carrier.
   /// False with errno set when there is no block for the main fiber.
   bool attach() noexcept;
-  /// The reverse. REQUIRES: called on the main fiber; no other fiber of this carrier is alive.
+  /// The reverse. REQUIRES: called on the main fiber; no other fiber of this carrier is alive; the monitor does not watch
+  /// it. Whoever destroys the carrier then makes sure that no other thread is still inside a call that woke its fibers.
   void detach() noexcept;
 
   Fiber& main_fiber() const noexcept { return *main_; }
   Fiber& running() const noexcept { return *running_; }
 
-  /// Makes a new fiber ready. Any thread.
+  /// Makes a new fiber ready. To be called once. Any thread.
   void start(Fiber& fiber) noexcept;
 
-  /// Lets every fiber that is ready run before the caller goes on.
+  /// Lets every fiber that is ready run before the caller goes on. Returns at once where there is none.
   void yield() noexcept;
 
   /// Suspends the running fiber, which has announced its wait with begin_wait(), until an unpark() of it or until
@@ -65,7 +69,7 @@ class Carrier {
   /// Ends the running fiber, which must not be the main one. Its joiners see it done at once.
   [[noreturn]] void exit_fiber(void* result) noexcept;
 
-  /// Puts an unparked or new fiber on the ready queue. Any thread.
+  /// Puts an unparked fiber on the ready queue. Any thread.
   void make_ready(Fiber& fiber) noexcept;
 
   /// Has `node.run(node, *this)` called on the carrier's thread, soon. Any thread; not from a signal handler.
@@ -80,6 +84,8 @@ class Carrier {
   /// The time of the last poll: at most as old as the present fiber's run. For what need not be exact.
   Nanos coarse_now() const noexcept { return coarse_now_; }
   Nanos now() noexcept { return coarse_now_ = clock_.now(); }
+  /// What now() reads. Its now() is for any thread.
+  Clock& clock() const noexcept { return clock_; }
 
   EventSource& events() noexcept { return *events_; }
   /// REQUIRES: no fiber is parked on the present source.
@@ -93,13 +99,16 @@ class Carrier {
   /// A C++ runtime may have been loaded: look again for what a switch must save.
   void refresh_addresses() noexcept;
   /// See ThreadAddresses::interpreter_state.
-  void set_interpreter_state(void** slot) noexcept { addresses_.interpreter_state = slot; }
+  void set_interpreter_state(void** slot) noexcept {
+    addresses_.interpreter_state = slot;
+    addresses_.has_more = slot || addresses_.exceptions[1];
+  }
 
   /// In a fork child, on the thread that forked: only the running fiber lives on, as the new main thread.
   void reset_after_fork() noexcept;
 
   // --- For the monitor; any thread.
-  void set_monitor(Monitor* monitor) noexcept { monitor_ = monitor; }
+  void set_monitor(Monitor* monitor) noexcept { monitor_.store(monitor, std::memory_order_release); }
   uint64_t switch_count() const noexcept { return switches_.load(std::memory_order_relaxed); }
   bool idle() const noexcept { return sleeping_.load(std::memory_order_relaxed) || !attached_; }
   /// Could another fiber than the running one do something?
@@ -107,50 +116,65 @@ class Carrier {
   int thread_id() const noexcept { return thread_id_; }
   /// The running fiber as another thread sees it: it may have changed by the time the caller looks.
   Fiber* running_racy() const noexcept { return __atomic_load_n(&running_, __ATOMIC_RELAXED); }
-  void ask_for_poll() noexcept { attention_.store(true, std::memory_order_relaxed); }
+  /// Makes a busy carrier poll at its next switch.
+  void ask_for_poll() noexcept {
+    poll_asked_.store(true, std::memory_order_relaxed);
+    attention_.store(true, std::memory_order_release);
+  }
   Stats stats() const noexcept;
 
  private:
   friend class Fiber;
 
   void suspend() noexcept;
+  Fiber& next_ready() noexcept;
   Fiber* wait_for_ready() noexcept;
   void attend() noexcept;
   void tend() noexcept;
+  bool count_switch() noexcept;
+  void rotate() noexcept;
+  void tend_and_yield() noexcept;
+  void poll(Nanos timeout) noexcept;
   void drain_inbox() noexcept;
   void expire_timers(Nanos now) noexcept;
   void switch_to(Fiber& next, bool dying) noexcept;
-  static void arrive(transfer_t from) noexcept;
+  void mask_and_jump_to(Fiber& next, bool dying) noexcept;
+  void jump_to(Fiber& next, bool dying) noexcept;
+  void reap() noexcept;
   static void fiber_entry(transfer_t from) noexcept;
   void apply_signal_mask(uint64_t mask) noexcept;
   void enqueue(Fiber& fiber) noexcept;
 
-  Clock& clock_;
-  EventSource* events_;
-  Monitor* monitor_ = nullptr;
-  void (*attention_hook_)(Carrier&) noexcept = nullptr;
-
+  // What a switch touches comes first.
+  std::atomic<uint64_t> switches_{0};
   Fiber* running_ = nullptr;
-  Fiber* main_ = nullptr;
-  Fiber* zombie_ = nullptr;  // has ended; its stack can go once another fiber runs
-  List<Fiber> ready_;
-  TimerWheel timers_;
-  int poll_budget_ = kPollInterval;
-  Nanos coarse_now_ = 0;
+  ReadyQueue ready_;
+  uint64_t tend_at_ = kPollInterval;  // the switch to look at timers and events after
   uint64_t kernel_mask_ = 0;  // the OS thread's signal mask as last set
   ThreadAddresses addresses_;
+
+  Clock& clock_;
+  EventSource* events_;
+  void (*attention_hook_)(Carrier&) noexcept = nullptr;
+  Fiber* main_ = nullptr;
+  Fiber* zombie_ = nullptr;  // has ended; its stack can go now that another fiber runs
+  TimerWheel timers_;
+  Nanos coarse_now_ = 0;
+  Nanos last_poll_ = 0, last_tended_ = 0;
+  int polls_skipped_ = 0;
   int thread_id_ = 0;
-  uint64_t parks_[kWaitKinds] = {};
 
   // Written by the carrier, read by others.
-  std::atomic<uint64_t> switches_{0};
   std::atomic<size_t> ready_count_{0};
   std::atomic<Nanos> next_timer_{kNever};
   std::atomic<bool> attached_{false};
+  std::atomic<uint64_t> parks_[kWaitKinds] = {};
 
   // Written by others. inbox_: a stack of posted nodes, newest first.
+  std::atomic<Monitor*> monitor_{nullptr};
   alignas(64) std::atomic<InboxNode*> inbox_{nullptr};
   std::atomic<bool> attention_{false};
+  std::atomic<bool> poll_asked_{false};
   std::atomic<bool> sleeping_{false};
 };
 

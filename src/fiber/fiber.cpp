@@ -1,7 +1,9 @@
 #include "fiber/fiber.hpp"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -28,14 +30,11 @@ class FiberTable {
     Guard guard(lock_);
     Fiber* fiber = free_;
     if (fiber) {
-      free_ = static_cast<Fiber*>(static_cast<ListHook*>(fiber)->next);
-      fiber->next = nullptr;
+      free_ = fiber->next_;
+      fiber->next_ = nullptr;
     } else {
       const size_t used = used_.load(std::memory_order_relaxed);
-      if (used == capacity_) {
-        errno = EAGAIN;
-        return nullptr;
-      }
+      if (used == committed_ && !commit()) return nullptr;
       fiber = new (blocks_ + used) Fiber;
       used_.store(used + 1, std::memory_order_release);
     }
@@ -44,13 +43,20 @@ class FiberTable {
   }
 
   void free(Fiber& fiber) noexcept {
-    const uint64_t wait = fiber.wait_.load(std::memory_order_relaxed);
-    fiber.~Fiber();
-    new (&fiber) Fiber;
-    // Tickets go on counting, so that one given out by the block's previous fiber never fits.
-    fiber.wait_.store((wait & ~uint64_t{0xff}) + Fiber::kTicketStep, std::memory_order_relaxed);
+    // Member by member, not by a constructor: others may be looking at the atomic ones. And tickets go on counting, so that
+    // one given out by the block's previous fiber never fits.
+    fiber.state_.store(Fiber::State::kFree, std::memory_order_release);
+    fiber.done_.store(0, std::memory_order_relaxed);
+    fiber.cancelled_.store(false, std::memory_order_relaxed);
+    fiber.detached.store(false, std::memory_order_relaxed);
+    fiber.identity_.reset();
+    fiber.stack_ = {};
+    fiber.context_ = nullptr;
+    fiber.attachment = fiber.argument_ = fiber.result_ = nullptr;
+    fiber.reason_ = {};
+    fiber.name_[0] = '\0';
     Guard guard(lock_);
-    fiber.next = free_;
+    fiber.next_ = free_;
     free_ = &fiber;
   }
 
@@ -74,29 +80,57 @@ class FiberTable {
             peak_.load(std::memory_order_relaxed)};
   }
 
-  void reset_after_fork(Fiber& survivor) noexcept {
-    lock_.reset_after_fork();
+  void reset_after_fork(Fiber* survivor) noexcept {
     // Blocks of fibers that did not survive are left alone, stacks included: what they hold (a handle somewhere, the
-    // caller's frames) may still be looked at. The child's own fibers come from new blocks.
-    alive_.store(survivor.is_main() ? 0 : 1, std::memory_order_relaxed);
+    // caller's frames) may still be looked at. The child's own fibers come from new blocks, since another thread may have
+    // been changing the free list, or making the block after the last.
+    lock_.reset_after_fork();
+    free_ = nullptr;
+    if (const size_t used = this->used(); used < committed_) {
+      new (blocks_ + used) Fiber;
+      used_.store(used + 1, std::memory_order_relaxed);
+    }
+    alive_.store(survivor && !survivor->is_main() ? 1 : 0, std::memory_order_relaxed);
     for (size_t i = 0, n = used(); i < n; ++i) {
       Fiber& fiber = blocks_[i];
-      if (&fiber != &survivor && fiber.state() != Fiber::State::kFree)
+      if (&fiber != survivor && fiber.state() != Fiber::State::kFree)
         fiber.state_.store(Fiber::State::kDone, std::memory_order_relaxed);
     }
   }
 
  private:
+  // As many as the kernel itself allows threads.
+  static constexpr size_t kCapacity = size_t{1} << 22;
+  // Blocks are made usable in steps, so that the reserve counts nowhere but in the size of the address space.
+  static constexpr size_t kStep = 4096;
+
   FiberTable() noexcept {
-    for (capacity_ = size_t{1} << 24; capacity_ >= 1024; capacity_ /= 2) {
-      void* memory = mmap(nullptr, capacity_ * sizeof(Fiber), PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-      if (memory == MAP_FAILED) continue;  // a limit on address space: make do with fewer
+    capacity_ = kCapacity;
+    rlimit limit{};
+    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+      capacity_ = std::min<size_t>(capacity_, limit.rlim_cur / 16 / sizeof(Fiber));
+    for (; capacity_ > 0; capacity_ /= 2) {
+      void* memory = mmap(nullptr, capacity_ * sizeof(Fiber), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      if (memory == MAP_FAILED) continue;
       madvise(memory, capacity_ * sizeof(Fiber), MADV_NOHUGEPAGE);
       blocks_ = static_cast<Fiber*>(memory);
       return;
     }
-    capacity_ = 0;
+  }
+
+  bool commit() noexcept {
+    const size_t step = std::min(kStep, capacity_ - committed_);
+    if (step == 0) {
+      errno = EAGAIN;
+      return false;
+    }
+    // From the start: steps need not begin on a page.
+    if (mprotect(blocks_, (committed_ + step) * sizeof(Fiber), PROT_READ | PROT_WRITE) != 0) {
+      errno = ENOMEM;
+      return false;
+    }
+    committed_ += step;
+    return true;
   }
 
   Fiber* blocks_ = nullptr;
@@ -104,8 +138,9 @@ class FiberTable {
   std::atomic<size_t> used_{0};
   std::atomic<uint64_t> created_{0}, alive_{0}, peak_{0};
   FutexLock lock_;
-  // lock_ guards the free list and last_id_.
+  // lock_ guards the free list and all below.
   Fiber* free_ = nullptr;
+  size_t committed_ = 0;
   uint64_t last_id_ = 0;
 };
 
@@ -120,9 +155,10 @@ size_t Fiber::block_count() noexcept { return FiberTable::instance().used(); }
 Fiber& Fiber::block(size_t index) noexcept { return FiberTable::instance().at(index); }
 bool Fiber::is_block(const void* pointer) noexcept { return FiberTable::instance().contains(pointer); }
 Fiber::Counts Fiber::counts() noexcept { return FiberTable::instance().counts(); }
-void Fiber::reset_after_fork(Fiber& survivor) noexcept { FiberTable::instance().reset_after_fork(survivor); }
+void Fiber::reset_after_fork(Fiber* survivor) noexcept { FiberTable::instance().reset_after_fork(survivor); }
 
 Fiber* Fiber::create(Carrier& carrier, Entry entry, void* argument, size_t stack_size) noexcept {
+  if (Carrier* here = Carrier::current()) here->reap();  // its stack is the warmest
   const Stack stack = StackPool::instance().allocate(stack_size);
   if (!stack) return nullptr;
   Fiber* fiber = allocate();
@@ -135,7 +171,7 @@ Fiber* Fiber::create(Carrier& carrier, Entry entry, void* argument, size_t stack
   fiber->carrier_ = &carrier;
   fiber->entry_ = entry;
   fiber->argument_ = argument;
-  fiber->references_.store(2, std::memory_order_relaxed);
+  fiber->references_.store(1, std::memory_order_relaxed);
   // As for threads, the mask comes from whoever creates it.
   if (Fiber* creator = Carrier::running_fiber()) fiber->identity_.signal_mask = creator->identity_.signal_mask;
   else sys::call(SYS_rt_sigprocmask, SIG_SETMASK, nullptr, &fiber->identity_.signal_mask, sizeof(uint64_t));
@@ -188,8 +224,9 @@ bool Fiber::end_wait_if(WaitFlags flag, Wake wake) noexcept {
 
 bool Fiber::interrupt(bool restart) noexcept {
   const uint64_t seen = wait_.load(std::memory_order_seq_cst);
+  if (!(seen & kWaiting) || !(seen & (uint64_t{kInterruptible} << kFlagShift))) return false;
   if (restart && (seen & (uint64_t{kRestartable} << kFlagShift))) return false;
-  return end_wait_if(kInterruptible, Wake::kInterrupted);
+  return unpark(seen & ~uint64_t{0xff}, Wake::kInterrupted);
 }
 
 void Fiber::cancel() noexcept {

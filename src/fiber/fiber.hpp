@@ -54,8 +54,8 @@ struct InboxNode {
 };
 
 /// A fiber's control block. Blocks are type-stable: they are recycled, never unmapped, so that reading one that has
-/// ended is harmless (a dump does). Reference-counted: one reference while it runs, one for each handle.
-class Fiber : public ListHook {
+/// ended is harmless (a dump does). Reference-counted: one reference from start to end, one for each handle.
+class alignas(64) Fiber {
  public:
   using Entry = void* (*)(void* argument);
 
@@ -64,8 +64,9 @@ class Fiber : public ListHook {
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 
-  /// A fiber that will run entry(argument) on a stack of at least `stack_size` bytes, with one reference for the
-  /// caller. Null with errno = ENOMEM or EAGAIN when no stack or block is to be had. Any thread.
+  /// A fiber that will run entry(argument) on a stack of at least `stack_size` bytes once Carrier::start() is called for
+  /// it, with one reference for the caller. Null with errno = ENOMEM or EAGAIN when no stack or block is to be had. Any
+  /// thread.
   static Fiber* create(Carrier& carrier, Entry entry, void* argument, size_t stack_size) noexcept;
 
   void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
@@ -84,7 +85,7 @@ class Fiber : public ListHook {
   /// reference).
   bool unpark(uint64_t ticket, Wake wake) noexcept;
 
-  /// Ends the present wait, if there is one, it has `flag` among its flags. Any thread.
+  /// Ends the present wait if there is one that has `flag` among its flags. Any thread.
   bool end_wait_if(WaitFlags flag, Wake wake) noexcept;
 
   /// Ends the present wait with Wake::kInterrupted if its contract lets a signal handler do so; `restart`: the handler was
@@ -137,12 +138,14 @@ class Fiber : public ListHook {
   };
   /// Fibers with a stack of their own: main fibers are not counted.
   static Counts counts() noexcept;
-  /// In a fork child: frees every block but `survivor`.
-  static void reset_after_fork(Fiber& survivor) noexcept;
+  /// In a fork child: every fiber but `survivor` is gone. None survives where a native thread forked.
+  static void reset_after_fork(Fiber& survivor) noexcept { reset_after_fork(&survivor); }
+  static void reset_after_fork() noexcept { reset_after_fork(nullptr); }
 
  private:
   friend class Carrier;
   friend class FiberTable;
+  friend class ReadyQueue;
 
   Fiber() noexcept = default;
   ~Fiber() = default;
@@ -150,19 +153,23 @@ class Fiber : public ListHook {
   static Fiber& block(size_t index) noexcept;
   static Fiber* allocate() noexcept;
   static void count_done() noexcept;
+  static void reset_after_fork(Fiber* survivor) noexcept;
   void end_wait() noexcept { wait_.store(wait_.load(std::memory_order_relaxed) & ~uint64_t{0xff}, std::memory_order_relaxed); }
 
   // wait_: the ticket in the upper 56 bits; below it 0 (no wait), a Wake (ended), or kWaiting with WaitFlags.
   static constexpr uint64_t kWaiting = 0x10, kWakeMask = 0x0f, kWaitFlagMask = 7, kFlagShift = 5, kTicketStep = 0x100;
 
+  // What a switch touches comes first, in two cache lines.
   fcontext_t context_ = nullptr;
+  Fiber* next_ = nullptr;  // on the ready queue, or among the free blocks
   Carrier* carrier_ = nullptr;
   std::atomic<uint64_t> wait_{0};
   std::atomic<State> state_{State::kFree};
   std::atomic<bool> cancelled_{false};
   std::atomic<uint32_t> references_{0};
-  std::atomic<uint32_t> done_{0};  // joiners wait on its address
   Identity identity_;
+  [[no_unique_address]] SanitizerState sanitizer_;
+  std::atomic<uint32_t> done_{0};  // joiners wait on its address
   Timer timer_;
   InboxNode inbox_;
   Stack stack_;
@@ -173,7 +180,6 @@ class Fiber : public ListHook {
   Nanos since_ = 0;
   uint64_t id_ = 0;
   char name_[16] = {};
-  [[no_unique_address]] SanitizerState sanitizer_;
 
  public:
   /// What joiners park on. 1 once the fiber has ended.

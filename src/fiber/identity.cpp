@@ -18,16 +18,27 @@ ThreadAddresses ThreadAddresses::of_this_thread() noexcept {
   if (auto other = reinterpret_cast<GetGlobals>(dlsym(RTLD_DEFAULT, "__cxa_get_globals"))) {
     auto* state = static_cast<ExceptionState*>(other());
     if (state != addresses.exceptions[0]) addresses.exceptions[1] = state;
+    addresses.has_more = addresses.exceptions[1] != nullptr;
   }
   return addresses;
 }
 
 Identity::~Identity() { free(values_); }
 
+void Identity::reset() noexcept {
+  free(values_);
+  values_ = nullptr;
+  capacity_ = 0;
+  signal_mask = 0;
+  error_number_ = 0;
+  exceptions_ = {};
+  interpreter_state_ = nullptr;
+}
+
 int Identity::set_specific(pthread_key_t key, const void* value) noexcept {
   if (key >= capacity_) {
     if (!value) return 0;
-    const pthread_key_t capacity = std::max<pthread_key_t>((key + 4) & ~3u, 4);
+    const pthread_key_t capacity = (key + 4) & ~3u;
     auto** values = static_cast<void**>(realloc(values_, capacity * sizeof(void*)));
     if (!values) return ENOMEM;
     std::fill(values + capacity_, values + capacity, nullptr);

@@ -13,10 +13,11 @@
 
 namespace weft {
 
-/// Layout of __cxa_eh_globals (Itanium C++ ABI: Exception Handling, 2.2.2).
-struct ExceptionState {
+/// Layout of __cxa_eh_globals (Itanium C++ ABI: Exception Handling, 2.2.2), padding included: it is copied as a whole.
+struct alignas(8) ExceptionState {
   void* caught = nullptr;
   unsigned uncaught = 0;
+  unsigned padding = 0;
 };
 
 /// Where an OS thread keeps what Identity saves. A process may hold two C++ runtimes (one linked statically into the
@@ -27,6 +28,8 @@ struct ThreadAddresses {
   /// Where an interpreter keeps the thread's present state, if it does so per OS thread. Null unless a fiber parks while
   /// it holds the interpreter's lock; saving it is what makes that legal.
   void** interpreter_state = nullptr;
+  /// There is more than the first exception state.
+  bool has_more = false;
 
   /// Those of the calling thread.
   static ThreadAddresses of_this_thread() noexcept;
@@ -39,18 +42,13 @@ class Identity {
   Identity& operator=(const Identity&) = delete;
   ~Identity();
 
-  /// Called on the fiber's carrier: just before it stops running, and just after it starts again.
-  void leave(const ThreadAddresses& thread) noexcept {
-    error_number_ = *thread.error_number;
-    exceptions_[0] = *thread.exceptions[0];
-    if (thread.exceptions[1]) exceptions_[1] = *thread.exceptions[1];
-    if (thread.interpreter_state) interpreter_state_ = *thread.interpreter_state;
-  }
-  void enter(const ThreadAddresses& thread) const noexcept {
-    *thread.error_number = error_number_;
-    *thread.exceptions[0] = exceptions_[0];
-    if (thread.exceptions[1]) *thread.exceptions[1] = exceptions_[1];
-    if (thread.interpreter_state) *thread.interpreter_state = interpreter_state_;
+  /// Called on the carrier of both, before it switches from the fiber of `from` to that of `to`.
+  static void exchange(Identity& from, const Identity& to, const ThreadAddresses& thread) noexcept {
+    from.error_number_ = *thread.error_number;
+    *thread.error_number = to.error_number_;
+    from.exceptions_[0] = *thread.exceptions[0];
+    *thread.exceptions[0] = to.exceptions_[0];
+    if (thread.has_more) exchange_more(from, to, thread);
   }
 
   /// Thread-specific data (pthread_getspecific). A key that was never set holds null.
@@ -60,15 +58,29 @@ class Identity {
   /// Keys below this may hold values.
   pthread_key_t specific_limit() const noexcept { return capacity_; }
 
+  /// Makes this the identity of a new fiber.
+  void reset() noexcept;
+
   /// The fiber's signal mask, a bit for each signal from 1, as the kernel counts them.
   uint64_t signal_mask = 0;
 
  private:
+  [[gnu::always_inline]] static void exchange_more(Identity& from, const Identity& to, const ThreadAddresses& thread) noexcept {
+    if (thread.exceptions[1]) {
+      from.exceptions_[1] = *thread.exceptions[1];
+      *thread.exceptions[1] = to.exceptions_[1];
+    }
+    if (thread.interpreter_state) {
+      from.interpreter_state_ = *thread.interpreter_state;
+      *thread.interpreter_state = to.interpreter_state_;
+    }
+  }
+
   int error_number_ = 0;
   pthread_key_t capacity_ = 0;
-  void** values_ = nullptr;
   std::array<ExceptionState, 2> exceptions_{};
   void* interpreter_state_ = nullptr;
+  void** values_ = nullptr;
 };
 
 }  // namespace weft
