@@ -124,6 +124,8 @@ void* GilPreemptor::run(void* argument) {
     if (helper.retired.load()) return nullptr;
     if (request == kAsked)
       serve(helper);
+    else if (request == kAbandoned)  // before it was seen here
+      helper.answer(kRefused);
     else
       sys::futex_wait(&helper.request, request);
   }
