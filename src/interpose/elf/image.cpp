@@ -101,7 +101,7 @@ Elf64_Addr Image::link_address(Elf64_Addr value) const noexcept {
 
 void Image::read_dynamic() noexcept {
   Elf64_Addr symbols = 0, strings = 0, relocations = 0, plt_relocations = 0;
-  std::uint64_t strings_size = 0, relocations_size = 0, plt_relocations_size = 0;
+  std::uint64_t strings_size = 0, relocations_size = 0, plt_relocations_size = 0, relative = 0;
   bool plt_has_addends = true;
   for (std::size_t i = 0; i < dynamic_table_.size(); ++i) {
     const Elf64_Dyn entry = dynamic_table_[i];
@@ -121,6 +121,9 @@ void Image::read_dynamic() noexcept {
         break;
       case DT_RELASZ:
         relocations_size = entry.d_un.d_val;
+        break;
+      case DT_RELACOUNT:
+        relative = entry.d_un.d_val;
         break;
       case DT_JMPREL:
         plt_relocations = entry.d_un.d_ptr;
@@ -145,22 +148,16 @@ void Image::read_dynamic() noexcept {
   // A missing table would otherwise be looked for at address 0, which is the ELF header of most objects.
   if (symbols) symbols_ = Table<Elf64_Sym>(view_.upto(link_address(symbols), kNoLimit));
   if (strings) strings_ = view_.upto(link_address(strings), strings_size);
-  if (relocations) relocations_ = Table<Elf64_Rela>(view_.upto(link_address(relocations), relocations_size));
+  if (relocations) {
+    auto table = view_.upto(link_address(relocations), relocations_size);
+    // Relative relocations come first and name no symbol; in large C++ libraries they are nearly all there
+    // is.
+    table = table.subspan(std::min<std::uint64_t>(relative, table.size() / sizeof(Elf64_Rela)) *
+                          sizeof(Elf64_Rela));
+    relocations_ = Table<Elf64_Rela>(table);
+  }
   if (plt_relocations && plt_has_addends)
     plt_relocations_ = Table<Elf64_Rela>(view_.upto(link_address(plt_relocations), plt_relocations_size));
-}
-
-bool Image::is_slot_type(const Elf64_Rela& entry) noexcept {
-  switch (ELF64_R_TYPE(entry.r_info)) {
-    case R_X86_64_JUMP_SLOT:
-    case R_X86_64_GLOB_DAT:
-      return true;
-    // A pointer to the middle of something is no call.
-    case R_X86_64_64:
-      return entry.r_addend == 0;
-    default:
-      return false;
-  }
 }
 
 bool Image::writable(std::uintptr_t address) const noexcept {
@@ -178,15 +175,12 @@ bool Image::writable(std::uintptr_t address) const noexcept {
 
 // A slot that is unaligned cannot be written atomically, and one outside the writable segments is a text
 // relocation or corrupt: neither is a slot to us.
-bool Image::resolve(const Elf64_Rela& entry, Slot& slot) const noexcept {
-  const std::size_t index = ELF64_R_SYM(entry.r_info);
-  if (index == 0 || index >= symbols_.size()) return false;
-  const Elf64_Sym symbol = symbols_[index];
-  slot.symbol = string_at(strings_, symbol.st_name);
-  if (slot.symbol.empty() || !writable(base_ + entry.r_offset)) return false;
+bool Image::resolve(const Elf64_Rela& entry, std::string_view symbol, Slot& slot) const noexcept {
+  if (!writable(base_ + entry.r_offset)) return false;
+  slot.symbol = symbol;
   slot.address = base_ + entry.r_offset;
   slot.type = ELF64_R_TYPE(entry.r_info);
-  slot.defined = symbol.st_shndx != SHN_UNDEF;
+  slot.defined = symbols_[ELF64_R_SYM(entry.r_info)].st_shndx != SHN_UNDEF;
   return slot.address % sizeof(void*) == 0;
 }
 

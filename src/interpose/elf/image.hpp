@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <utility>
 
 #include "interpose/elf/memory_view.hpp"
 
@@ -71,11 +72,20 @@ class Image {
   // overlap.
   template <class Visitor>
   void for_each_slot(Visitor&& visit) const {
+    for_each_slot([](std::string_view) { return true; }, visit);
+  }
+
+  // The same for slots whose symbol is wanted(std::string_view): of the thousands that an object has, few
+  // are.
+  template <class Predicate, class Visitor>
+  void for_each_slot(Predicate&& wanted, Visitor&& visit) const {
     for (const Table<Elf64_Rela>* table : {&relocations_, &plt_relocations_}) {
       for (std::size_t i = 0; i < table->size(); ++i) {
         const Elf64_Rela entry = (*table)[i];
+        if (!is_slot_type(entry)) continue;
+        const std::string_view symbol = symbol_name(entry);
         Slot slot;
-        if (is_slot_type(entry) && resolve(entry, slot)) visit(static_cast<const Slot&>(slot));
+        if (!symbol.empty() && wanted(symbol) && resolve(entry, symbol, slot)) visit(std::as_const(slot));
       }
     }
   }
@@ -116,8 +126,24 @@ class Image {
  private:
   explicit Image(const MemoryView& view, std::uintptr_t base) noexcept : view_(view), base_(base) {}
 
-  static bool is_slot_type(const Elf64_Rela& entry) noexcept;
-  bool resolve(const Elf64_Rela& entry, Slot& slot) const noexcept;
+  static bool is_slot_type(const Elf64_Rela& entry) noexcept {
+    switch (ELF64_R_TYPE(entry.r_info)) {
+      case R_X86_64_JUMP_SLOT:
+      case R_X86_64_GLOB_DAT:
+        return true;
+      // A pointer to the middle of something is no call.
+      case R_X86_64_64:
+        return entry.r_addend == 0;
+      default:
+        return false;
+    }
+  }
+  std::string_view symbol_name(const Elf64_Rela& entry) const noexcept {
+    const std::size_t index = ELF64_R_SYM(entry.r_info);
+    return index != 0 && index < symbols_.size() ? string_at(strings_, symbols_[index].st_name)
+                                                 : std::string_view{};
+  }
+  bool resolve(const Elf64_Rela& entry, std::string_view symbol, Slot& slot) const noexcept;
   Segment segment_of(const Elf64_Phdr& header) const noexcept;
   void read_headers() noexcept;
   void read_dynamic() noexcept;

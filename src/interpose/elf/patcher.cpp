@@ -101,6 +101,7 @@ Patcher::Object::Object(const Object& other, std::pmr::memory_resource* memory)
       range(other.range),
       has_tls(other.has_tls),
       treatment(other.treatment),
+      found(other.found),
       seen(other.seen),
       slots(other.slots, memory),
       left(other.left, memory) {}
@@ -108,6 +109,7 @@ Patcher::Object::Object(const Object& other, std::pmr::memory_resource* memory)
 struct Patcher::Scan {
   PatchReport& report;
   std::uint64_t number;
+  std::uint64_t settled;   // what was found by this scan or an earlier one has been waited for since
   bool started = false;    // the counters have been looked at
   bool unchanged = false;  // and they say there is nothing to do
   bool unloads = false;    // something was unloaded since the last scan
@@ -118,7 +120,10 @@ struct Patcher::Scan {
 Patcher::Patcher(std::span<const Route> routes, Filter filter) : filter_(std::move(filter)) {
   routes_.assign(routes.begin(), routes.end());
   targets_.reserve(routes_.size());
-  for (const Route& route : routes_) targets_.try_emplace(route.symbol, Target{&route});
+  for (const Route& route : routes_) {
+    const auto target = targets_.try_emplace(route.symbol, Target{&route}).first;
+    longest_symbol_ = std::max(longest_symbol_, target->first.size());
+  }
   learn();
 }
 
@@ -158,20 +163,24 @@ PatchReport Patcher::patch() {
 
 PatchReport Patcher::rescan() {
   PatchReport report;
+  std::uint64_t settled = 0;
   for (;;) {
+    std::uint64_t number = 0;
     {
       std::lock_guard guard(lock_);
-      if (!active_ || !scan(report)) return report;
+      if (!active_ || !scan(report, settled)) return report;
+      number = scans_;
     }
     // The other thread holds the loader's lock from mapping until its constructors have run; dlopen waits for
     // it. Not under lock_: one of those constructors may call us.
     if (void* program = dlopen(nullptr, RTLD_LAZY)) dlclose(program);
+    settled = number;
   }
 }
 
 // Returns whether an object was left because another thread is loading it.
-bool Patcher::scan(PatchReport& report) {
-  Scan scan{report, ++scans_};
+bool Patcher::scan(PatchReport& report, std::uint64_t settled) {
+  Scan scan{report, ++scans_, settled};
   for_each_object([&](const dl_phdr_info& info) {
     if (!scan.started) {
       scan.started = true;
@@ -200,7 +209,7 @@ bool Patcher::visit(const Image& image, Scan& scan) {
     if (still_loaded(object, image, scan.unloads)) {
       object.seen = scan.number;
       if (object.treatment == Treatment::kUnsettled) {
-        look_through(image, object, scan, true);
+        look_through(image, object, scan, object.found <= scan.settled);
       } else {
         rewrite_lazily_bound(object);
       }
@@ -210,7 +219,7 @@ bool Patcher::visit(const Image& image, Scan& scan) {
     objects_.erase(known);
   }
   Object& object = objects_.try_emplace(image.range().begin, name_of(image), image, &memory_).first->second;
-  object.seen = scan.number;
+  object.found = object.seen = scan.number;
   look_through(image, object, scan, false);
   return true;
 }
@@ -271,10 +280,11 @@ bool Patcher::collect(const Image& image, Object& object, bool settled) {
   object.slots.clear();
   object.left.clear();
   bool relocated = true;
-  image.for_each_slot([&](const Slot& slot) {
-    const auto found = targets_.find(slot.symbol);
-    if (found == targets_.end()) return;
-    const Target& target = found->second;
+  const auto wanted = [this](std::string_view symbol) {
+    return symbol.size() <= longest_symbol_ && targets_.contains(symbol);
+  };
+  image.for_each_slot(wanted, [&](const Slot& slot) {
+    const Target& target = targets_.find(slot.symbol)->second;
     void* value = slot_at(slot.address).load(std::memory_order_relaxed);
     // A lazily bound slot holds a link-time address until its object is relocated.
     const auto raw = reinterpret_cast<std::uintptr_t>(value);

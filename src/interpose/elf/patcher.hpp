@@ -157,6 +157,7 @@ class Patcher {
     AddressRange range;
     bool has_tls;
     Treatment treatment = Treatment::kUnsettled;  // until it is looked through
+    std::uint64_t found;                          // number of the scan that first found it
     std::uint64_t seen = 0;                       // number of the scan that last found it
     std::pmr::vector<PatchedSlot> slots;          // by address
     std::pmr::vector<LeftSymbol> left;
@@ -172,7 +173,7 @@ class Patcher {
   struct Scan;
 
   void learn();
-  bool scan(PatchReport& report);
+  bool scan(PatchReport& report, std::uint64_t settled);
   bool visit(const Image& image, Scan& scan);
   void look_through(const Image& image, Object& object, Scan& scan, bool settled);
   void know_protections(const Image& image, bool& known);
@@ -194,7 +195,8 @@ class Patcher {
   mutable std::pmr::unsynchronized_pool_resource memory_{&pages_};
   std::pmr::vector<Route> routes_{&memory_};
   std::pmr::unordered_map<std::string_view, Target> targets_{&memory_};  // by symbol; point into routes_
-  std::pmr::vector<AddressRange> runtime_{&memory_};                     // never unloaded
+  std::size_t longest_symbol_ = 0;                    // most C++ names are longer, and need no look-up
+  std::pmr::vector<AddressRange> runtime_{&memory_};  // never unloaded
   std::pmr::set<std::pmr::string, std::less<>> names_{
       &memory_};                                             // never shrinks: object_of gives out its strings
   std::pmr::map<std::uintptr_t, Object> objects_{&memory_};  // by the address they begin at

@@ -32,6 +32,15 @@ __attribute__((no_sanitize("address", "undefined", "thread"))) static int (*reso
 __attribute__((visibility("default"), ifunc("resolve_answer"))) int slow_answer();
 }
 
+// By name where RELRO cannot tell that the relocation goes on; else by a pointer, which is relocated long
+// before.
+#ifdef WEFT_BY_NAME
 FIXTURE_EXPORT int call_getppid() {
   return getppid() + slow_answer() - 7;
 }
+#else
+static int (*const volatile pointer)() = reinterpret_cast<int (*)()>(getppid);
+FIXTURE_EXPORT int call_getppid() {
+  return pointer() + slow_answer() - 7;
+}
+#endif

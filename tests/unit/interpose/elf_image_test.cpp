@@ -8,6 +8,7 @@
 #include <iterator>
 #include <map>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -203,6 +204,16 @@ TEST(ElfImage, CorruptTablesStayInsideTheFile) {
     std::memcpy(&segment, whole.data() + header.e_phoff + i * sizeof segment, sizeof segment);
     if (segment.p_type == PT_DYNAMIC) corrupt(segment.p_offset, segment.p_offset + segment.p_filesz);
   }
+}
+
+TEST(ElfImage, StringsEndInsideTheirTable) {
+  const char text[] = {'a', 'b', 0, 'c', 'd', 'e', 0};
+  const auto table = std::as_bytes(std::span(text)).first(5);  // cuts the second string short
+  EXPECT_EQ(string_at(table, 0), "ab");
+  EXPECT_EQ(string_at(table, 1), "b");
+  EXPECT_EQ(string_at(table, 3), "");
+  EXPECT_EQ(string_at(table, 5), "");
+  EXPECT_EQ(string_at(table, ~0ull), "");
 }
 
 TEST(ElfImage, IdentifiesForeignFiles) {

@@ -6,7 +6,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <fstream>
+#include <iterator>
 #include <latch>
 #include <memory>
 #include <optional>
@@ -15,6 +17,13 @@
 #include <vector>
 
 #include "interpose/elf/patcher.hpp"
+
+#ifdef __SANITIZE_THREAD__
+// The names of objects are written and read under the loader's lock, which ThreadSanitizer does not see.
+extern "C" __attribute__((visibility("default"))) const char* __tsan_default_suppressions() {
+  return "race:dl_iterate_phdr\n";
+}
+#endif
 
 namespace {
 
@@ -92,6 +101,13 @@ std::optional<LeftAlone> reason(const ObjectInventory& object, std::string_view 
   return std::nullopt;
 }
 
+bool asleep(pid_t thread) {
+  std::ifstream file("/proc/self/task/" + std::to_string(thread) + "/stat");
+  const std::string stat{std::istreambuf_iterator<char>(file), {}};
+  const auto name_end = stat.rfind(')');
+  return name_end != stat.npos && stat.compare(name_end, 3, ") S") == 0;
+}
+
 class ElfPatcher : public testing::Test {
  protected:
   void TearDown() override { patcher.restore(); }
@@ -166,8 +182,8 @@ TEST_F(ElfPatcher, UnusualProtectionIsKept) {
 }
 
 TEST_F(ElfPatcher, LeavesOwnDefinitionsAndWeakReferencesAlone) {
-#ifdef __SANITIZE_ADDRESS__
-  GTEST_SKIP() << "AddressSanitizer refuses RTLD_DEEPBIND";
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers refuse RTLD_DEEPBIND";
 #endif
   // Otherwise libc's function of that name would come first.
   Library library(WEFT_FIXTURE_POINTER, RTLD_NOW | RTLD_DEEPBIND);
@@ -291,6 +307,17 @@ TEST_F(ElfPatcher, RestoreLeavesForeignValuesAndReportsThem) {
   EXPECT_EQ(*writable, reinterpret_cast<void*>(other));
 }
 
+TEST_F(ElfPatcher, LeavesSlotsAloneThatLeadElsewhere) {
+  Library library(WEFT_FIXTURE_LAZY), tool(WEFT_FIXTURE_POINTER);
+  void* const hook = reinterpret_cast<void*>(tool.function("has_nowhere_defined"));
+  void** const slot = slots_of(WEFT_FIXTURE_LAZY, "getppid").at(0);
+  *slot = hook;
+  patcher.patch();
+  EXPECT_EQ(*slot, hook);
+  const auto inventory = patcher.inventory();
+  EXPECT_EQ(reason(*find(inventory, "elf_fixture_lazy"), "getppid"), LeftAlone::kInterposed);
+}
+
 // A thread that was inside the loader's resolver while its slot was patched stores libc's address there.
 TEST_F(ElfPatcher, LateLazyBindingIsUndoneByTheNextScan) {
   Library library(WEFT_FIXTURE_LAZY);
@@ -318,7 +345,9 @@ TEST_F(ElfPatcher, ObjectOfNamesTheLibrary) {
 
 // The loader lists an object before it has relocated it. Patching it then would be overwritten, or fault when
 // its RELRO pages are closed.
-TEST_F(ElfPatcher, WaitsForAnObjectThatAnotherThreadIsLoading) {
+class ElfPatcherLoading : public ElfPatcher, public testing::WithParamInterface<const char*> {};
+
+TEST_P(ElfPatcherLoading, WaitsForAnObjectThatAnotherThreadIsLoading) {
   int loading[2], go_on[2];
   ASSERT_EQ(pipe(loading), 0);
   ASSERT_EQ(pipe(go_on), 0);
@@ -326,12 +355,21 @@ TEST_F(ElfPatcher, WaitsForAnObjectThatAnotherThreadIsLoading) {
   ASSERT_EQ(dup2(go_on[0], 1001), 1001);
   std::unique_ptr<Library> library;
   // Started first: starting a thread waits for the loader too.
-  std::latch half_loaded(1);
+  std::latch half_loaded(1), found(1);
   std::thread patching([&] {
     half_loaded.wait();
     patcher.patch();
   });
-  std::thread loader([&] { library = std::make_unique<Library>(WEFT_FIXTURE_SLOW_LOAD, RTLD_NOW); });
+  // A second thread finds the object already known, and has to wait for itself all the same.
+  std::atomic<pid_t> late = 0;
+  std::atomic<bool> late_done = false;
+  std::thread patching_late([&] {
+    found.wait();
+    late = gettid();
+    patcher.patch();
+    late_done = true;
+  });
+  std::thread loader([&] { library = std::make_unique<Library>(GetParam(), RTLD_NOW); });
   char byte = 0;
   ASSERT_EQ(read(loading[0], &byte, 1), 1);  // now it stands in the middle of its relocation
   half_loaded.count_down();
@@ -342,14 +380,21 @@ TEST_F(ElfPatcher, WaitsForAnObjectThatAnotherThreadIsLoading) {
     object = find(inventory, "elf_fixture_slow_load");
   }
   EXPECT_EQ(object->treatment, Treatment::kUnsettled);
+  found.count_down();
+  while (!late_done && !(late && asleep(late))) std::this_thread::yield();
+  EXPECT_FALSE(late_done);
   ASSERT_EQ(write(go_on[1], &byte, 1), 1);
   loader.join();
   patching.join();
+  patching_late.join();
   EXPECT_EQ(library->call("call_getppid"), kRouted);
   EXPECT_EQ(find(patcher.inventory(), "elf_fixture_slow_load")->treatment, Treatment::kPatched);
   for (int file : {loading[0], loading[1], go_on[0], go_on[1], 1000, 1001}) close(file);
   patcher.restore();
 }
+
+INSTANTIATE_TEST_SUITE_P(Relro, ElfPatcherLoading, testing::Values(WEFT_FIXTURE_SLOW_LOAD));
+INSTANTIATE_TEST_SUITE_P(NoRelro, ElfPatcherLoading, testing::Values(WEFT_FIXTURE_SLOW_LOAD_NO_RELRO));
 
 TEST_F(ElfPatcher, ThreadsLoadAndPatchAtTheSameTime) {
   std::vector<std::thread> threads;

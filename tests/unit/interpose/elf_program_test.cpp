@@ -160,11 +160,13 @@ TEST_F(ElfProgram, RefusesFileCapabilities) {
 
 TEST_F(ElfProgram, FollowsScripts) {
   const std::string path = put("prog", program);
+  put("other", program);
   const std::string direct = put("direct", "#! " + path + "  -x \nrest");
   const std::string by_env = put("by_env", "#!/usr/bin/env prog\n");
   const std::string nested = put("nested", "#!" + by_env + "\n");
   EXPECT_EQ(inspect(direct).path, path);
   EXPECT_EQ(inspect(by_env).path, path);
+  EXPECT_EQ(inspect(put("plain", "#!" + path + " other\n")).path, path) << "only env runs its argument";
   EXPECT_EQ(inspect("nested").path, path);
   EXPECT_EQ(inspect("nested").chain, (std::vector<std::string>{nested, by_env, path}));
   EXPECT_EQ(inspect(put("env_s", "#!/usr/bin/env -S prog -x\n")).path, "/usr/bin/env");
