@@ -379,10 +379,15 @@ TEST_P(ElfPatcherLoading, WaitsForAnObjectThatAnotherThreadIsLoading) {
     inventory = patcher.inventory();
     object = find(inventory, "elf_fixture_slow_load");
   }
-  EXPECT_EQ(object->treatment, Treatment::kUnsettled);
+  // Without RELRO only an unrelocated slot tells, and the linker may order that before the one that stops the
+  // loader. Then there is nothing to wait for.
+  void* const value = *slots_of(GetParam(), "getppid").at(0);
+  const bool relocated = reinterpret_cast<std::uintptr_t>(value) > 0x10000000;
+  const bool waits = GetParam() == std::string_view(WEFT_FIXTURE_SLOW_LOAD) || !relocated;
+  EXPECT_EQ(object->treatment, waits ? Treatment::kUnsettled : Treatment::kPatched);
   found.count_down();
   while (!late_done && !(late && asleep(late))) std::this_thread::yield();
-  EXPECT_FALSE(late_done);
+  EXPECT_EQ(late_done, !waits);
   ASSERT_EQ(write(go_on[1], &byte, 1), 1);
   loader.join();
   patching.join();
