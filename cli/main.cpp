@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "run.hpp"
+#include "runtime/doctor.hpp"
 #include "runtime/dump.hpp"
 #include "runtime/settings_environment.hpp"
 #include "usage.hpp"
@@ -60,6 +61,32 @@ class RunCommand {
   std::vector<std::pair<const SettingForm*, std::string>> given_;
 };
 
+class DoctorCommand {
+ public:
+  explicit DoctorCommand(CLI::App& parent)
+      : app_(*cli::add_command(parent, "doctor", "weft doctor [--json] [--] [COMMAND [ARG...]]",
+                               "Tell what Weft finds here, or what it would do to a command")) {
+    app_.add_flag("--json", json_, "As JSON");
+  }
+
+  bool chosen() const { return app_.parsed(); }
+
+  int run(const std::vector<std::string>& command) const {
+    const doctor::Format format = json_ ? doctor::Format::kJson : doctor::Format::kText;
+    if (command.empty()) {
+      std::cout << doctor::render(doctor::examine_system(), format);
+      return 0;
+    }
+    const doctor::CommandReport report = doctor::examine_command(command);
+    std::cout << doctor::render(report, format);
+    return report.program.runnable() ? 0 : 1;
+  }
+
+ private:
+  CLI::App& app_;
+  bool json_ = false;
+};
+
 class DumpCommand {
  public:
   explicit DumpCommand(CLI::App& parent)
@@ -91,6 +118,7 @@ int main(int argc, char** argv) {
   app.set_help_flag("-h,--help", "Print this and exit");
   app.require_subcommand(1);
   RunCommand run(app);
+  DoctorCommand doctor(app);
   DumpCommand dump(app);
   const auto chosen_app = [&]() -> const CLI::App& {
     const auto chosen = app.get_subcommands();
@@ -101,6 +129,7 @@ int main(int argc, char** argv) {
     const std::vector<std::string> command = cli::split_command(app, arguments);
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
     if (run.chosen()) return run.run(command);
+    if (doctor.chosen()) return doctor.run(command);
     return dump.run();
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);

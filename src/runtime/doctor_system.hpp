@@ -1,0 +1,18 @@
+// Parts of examine_system().
+#pragma once
+
+#include "runtime/doctor.hpp"
+
+namespace weft::doctor {
+
+IoUring examine_io_uring();
+std::vector<Limit> examine_limits(GuardKind guards);
+std::vector<PythonFound> find_pythons();
+
+/// The first line of a file; empty if it cannot be read.
+std::string first_line(const std::string& path);
+
+/// What a program writes to standard output and error; empty if it cannot be run. `program[0]` is its path.
+std::string output_of(const std::vector<std::string>& program);
+
+}  // namespace weft::doctor

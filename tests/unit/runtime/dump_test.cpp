@@ -1,0 +1,306 @@
+#include "runtime/dump.hpp"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <string>
+#include <thread>
+
+#include "fiber/parking_lot.hpp"
+#include "runtime/crash.hpp"
+
+namespace weft {
+namespace {
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+// Runs `script` in a process of its own, since a runtime is for ever, and returns what it wrote to standard
+// error.
+struct Ended {
+  int status;
+  std::string text;
+};
+template <typename Script>
+Ended in_child(Script&& script) {
+  int ends[2];
+  EXPECT_EQ(pipe(ends), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    dup2(ends[1], STDERR_FILENO);
+    script();
+    _exit(0);
+  }
+  close(ends[1]);
+  Ended ended{};
+  char buffer[4096];
+  for (ssize_t count; (count = read(ends[0], buffer, sizeof buffer)) > 0;)
+    ended.text.append(buffer, static_cast<size_t>(count));
+  close(ends[0]);
+  waitpid(child, &ended.status, 0);
+  return ended;
+}
+
+// On a runtime's carrier, whose fibers a second thread dumps.
+class Rig {
+ public:
+  Rig() : runtime_(*Runtime::start({})) {}
+
+  Fiber& start(const char* name, void* (*entry)(void*), void* argument = nullptr) {
+    Fiber& fiber = *runtime_.create_fiber(entry, argument, 64 * 1024);
+    fiber.set_name(name);
+    runtime_.carrier().start(fiber);
+    return fiber;
+  }
+
+  // Lets fibers run until they all wait, and has the dump written to standard error meanwhile.
+  void dump_while_parked() {
+    runtime_.carrier().yield();
+    std::atomic<bool> done{false};
+    std::thread dumper([&] {
+      const std::string text = dump::take(runtime_.carrier());
+      EXPECT_EQ(write(STDERR_FILENO, text.data(), text.size()), static_cast<ssize_t>(text.size()));
+      done = true;
+    });
+    while (!done) runtime_.carrier().sleep_until(monotonic_now() + kMillisecond, kUninterruptible, "test");
+    dumper.join();
+  }
+
+  Runtime& runtime() { return runtime_; }
+
+ private:
+  Runtime& runtime_;
+};
+
+int g_word;
+int g_pipe[2];
+
+void* wait_for_ever(void*) {
+  ParkingLot::instance().park(&g_word, kNever, kUninterruptible, {WaitKind::kLock, "sem_wait", &g_word},
+                              [] { return true; });
+  return nullptr;
+}
+
+void* wait_for_pipe(void*) {
+  Poller::of_this_carrier().wait(g_pipe[0], 1, kNever, kUninterruptible, "read");
+  return nullptr;
+}
+
+TEST(Dump, ExplainsWhatEachFiberWaitsFor) {
+  const Ended ended = in_child([] {
+    Rig rig;
+    EXPECT_EQ(pipe(g_pipe), 0);
+    rig.start("locked", &wait_for_ever);
+    rig.start("reader", &wait_for_pipe);
+    rig.dump_while_parked();
+  });
+  EXPECT_EQ(ended.status, 0);
+  char address[32];
+  snprintf(address, sizeof address, "address %p", static_cast<void*>(&g_word));
+  EXPECT_TRUE(contains(ended.text, "\"locked\" waits in sem_wait (lock) for 0.")) << ended.text;
+  EXPECT_TRUE(contains(ended.text, address)) << ended.text;
+  EXPECT_TRUE(contains(ended.text, "\"reader\" waits in read (io) for 0.")) << ended.text;
+  EXPECT_TRUE(contains(ended.text, ": pipe:[")) << ended.text;
+  EXPECT_TRUE(contains(ended.text, "wait_for_ever")) << ended.text;
+  EXPECT_TRUE(contains(ended.text, "wait_for_pipe")) << ended.text;
+  EXPECT_TRUE(contains(ended.text, "\"main\"")) << ended.text;
+}
+
+TEST(Dump, WritesEqualStacksOnce) {
+  const Ended ended = in_child([] {
+    Rig rig;
+    for (int i = 0; i < 3; ++i) rig.start("same", &wait_for_ever);
+    rig.dump_while_parked();
+  });
+  EXPECT_EQ(ended.text.find("wait_for_ever"), ended.text.rfind("wait_for_ever")) << ended.text;
+  EXPECT_TRUE(contains(ended.text, "native: as fiber")) << ended.text;
+}
+
+TEST(Dump, ShowsTheFiberThatDoesNotGiveWay) {
+  const Ended ended = in_child([] {
+    Rig rig;
+    rig.start("parked", &wait_for_ever);
+    rig.runtime().carrier().yield();
+    // The main fiber runs on while it is dumped.
+    std::atomic<bool> done{false};
+    std::thread dumper([&] {
+      const std::string text = dump::take(rig.runtime().carrier());
+      EXPECT_EQ(write(STDERR_FILENO, text.data(), text.size()), static_cast<ssize_t>(text.size()));
+      done = true;
+    });
+    while (!done) {
+    }
+    dumper.join();
+    // What was meant to stop the carrier is still on its way, and must do no harm.
+    rig.dump_while_parked();
+  });
+  EXPECT_EQ(ended.status, 0);
+  EXPECT_TRUE(contains(ended.text, "\"main\" is running on its carrier")) << ended.text;
+  EXPECT_TRUE(contains(ended.text, "wait_for_ever")) << ended.text;
+}
+
+TEST(Dump, AsksTheHookForTheHolder) {
+  const Ended ended = in_child([] {
+    Rig rig;
+    dump::hooks.describe_holder = [](const WaitReason& reason, host::TextSink& sink) noexcept {
+      if (reason.object == &g_word) sink.write("held by nobody");
+    };
+    rig.start("locked", &wait_for_ever);
+    rig.dump_while_parked();
+  });
+  EXPECT_TRUE(contains(ended.text, ", held by nobody\n")) << ended.text;
+}
+
+TEST(Dump, SignalWritesItOnceThereAreFibers) {
+  const Ended ended = in_child([] {
+    dump::on_signal(SIGQUIT);
+    raise(SIGQUIT);
+    Rig rig;
+    dump::serve(rig.runtime());
+    rig.start("locked", &wait_for_ever);
+    rig.runtime().carrier().yield();
+    raise(SIGQUIT);
+    rig.runtime().carrier().sleep_until(monotonic_now() + 300 * kMillisecond, kUninterruptible, "test");
+  });
+  EXPECT_TRUE(contains(ended.text, "created no thread yet")) << ended.text;
+  EXPECT_TRUE(contains(ended.text, "\"locked\" waits in sem_wait")) << ended.text;
+}
+
+// The parent of that process is asked for the child's dump, as `weft dump` does.
+TEST(Dump, IsServedToOtherProcesses) {
+  int ready[2];
+  ASSERT_EQ(pipe(ready), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    Rig rig;
+    dump::serve(rig.runtime());
+    rig.start("locked", &wait_for_ever);
+    rig.runtime().carrier().yield();
+    EXPECT_EQ(write(ready[1], "x", 1), 1);
+    wait_for_ever(nullptr);
+  }
+  char byte;
+  ASSERT_EQ(read(ready[0], &byte, 1), 1);
+  char name[] = "/tmp/weft-dump-test-XXXXXX";
+  const int file = mkstemp(name);
+  EXPECT_EQ(dump::fetch(child, file), "");
+  std::string text(65536, '\0');
+  text.resize(static_cast<size_t>(pread(file, text.data(), text.size(), 0)));
+  EXPECT_TRUE(contains(text, "\"locked\" waits in sem_wait")) << text;
+  unlink(name);
+  close(file);
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  EXPECT_TRUE(contains(dump::fetch(child, STDOUT_FILENO), "there is no process"));
+}
+
+TEST(Dump, SaysWhyThereIsNone) {
+  EXPECT_TRUE(contains(dump::fetch(getpid(), STDOUT_FILENO), "does not run under Weft"));
+}
+
+#ifndef WEFT_ASAN
+#ifndef WEFT_TSAN
+
+// --- Crashes.
+
+[[gnu::noinline]] void* crash_here(void*) {
+  *static_cast<volatile int*>(nullptr) = 1;
+  return nullptr;
+}
+
+[[gnu::noinline]] int recurse(int depth) {
+  volatile char frame[512];
+  frame[0] = static_cast<char>(depth);
+  if (g_word != 0) return depth;  // it never is
+  return recurse(depth + 1) + frame[0];
+}
+
+Ended crash(
+    void* (*entry)(void*), void (*before)() = [] {}) {
+  return in_child([&] {
+    before();
+    Rig rig;
+    crash::install();
+    rig.start("culprit", entry);
+    rig.runtime().carrier().yield();
+  });
+}
+
+TEST(Crash, NamesFiberFunctionAndLibrary) {
+  const Ended ended = crash(&crash_here);
+  EXPECT_TRUE(WIFSIGNALED(ended.status) && WTERMSIG(ended.status) == SIGSEGV) << ended.status;
+  EXPECT_TRUE(contains(ended.text, "crashed: SIGSEGV at address 0x0")) << ended.text;
+  EXPECT_TRUE(contains(ended.text, "\"culprit\"")) << ended.text;
+  EXPECT_TRUE(contains(ended.text, "crash_here")) << ended.text;
+  EXPECT_TRUE(contains(ended.text, "dump_test+0x")) << ended.text;
+}
+
+TEST(Crash, NamesTheFiberWhoseStackOverflowed) {
+  const Ended ended = crash([](void*) -> void* { return reinterpret_cast<void*>(intptr_t{recurse(0)}); });
+  EXPECT_TRUE(WIFSIGNALED(ended.status) && WTERMSIG(ended.status) == SIGSEGV) << ended.status;
+  EXPECT_TRUE(contains(ended.text, "stack overflow in fiber culprit: raise --stack-size")) << ended.text;
+}
+
+TEST(Crash, DiesOfAbort) {
+  const Ended ended = crash([](void*) -> void* { abort(); });
+  EXPECT_TRUE(WIFSIGNALED(ended.status) && WTERMSIG(ended.status) == SIGABRT) << ended.status;
+  EXPECT_TRUE(contains(ended.text, "crashed: SIGABRT")) << ended.text;
+}
+
+// A stack that leads nowhere: the report loses its rest, and the process dies all the same.
+TEST(Crash, SurvivesABrokenStack) {
+  const Ended ended = crash([](void*) -> void* {
+    asm volatile("movq $0x1000, %rsp; movq $0x10, %rbp; pushq %rax");
+    return nullptr;
+  });
+  EXPECT_TRUE(WIFSIGNALED(ended.status)) << ended.status;
+}
+
+// Repairs the fault by skipping the instruction (movl $1, 0).
+void repair(int, siginfo_t*, void* context) {
+  auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
+  registers[REG_RIP] = registers[REG_RBX];
+}
+
+TEST(Crash, LeavesFaultsThatTheProgramRepairsToIt) {
+  const Ended ended = crash(
+      [](void*) -> void* {
+        asm volatile("leaq 1f(%%rip), %%rbx; movl $1, 0; 1:" ::: "rbx", "memory");
+        write(STDERR_FILENO, "repaired\n", 9);
+        return nullptr;
+      },
+      [] {
+        struct sigaction action {};
+        action.sa_sigaction = &repair;
+        action.sa_flags = SA_SIGINFO;
+        sigaction(SIGSEGV, &action, nullptr);
+      });
+  EXPECT_EQ(ended.status, 0);
+  EXPECT_EQ(ended.text, "repaired\n");
+}
+
+// As faulthandler: says something, restores the default action and raises the signal again.
+TEST(Crash, ReportsWhatTheProgramsHandlerGivesUp) {
+  const Ended ended = crash(&crash_here, [] {
+    signal(SIGSEGV, [](int number) {
+      write(STDERR_FILENO, "mine\n", 5);
+      signal(number, SIG_DFL);
+      raise(number);
+    });
+  });
+  EXPECT_TRUE(WIFSIGNALED(ended.status) && WTERMSIG(ended.status) == SIGSEGV) << ended.status;
+  EXPECT_EQ(ended.text.find("mine\n"), 0u) << ended.text;
+  EXPECT_TRUE(contains(ended.text, "crashed: SIGSEGV at address 0x0")) << ended.text;
+  EXPECT_TRUE(contains(ended.text, "crash_here")) << ended.text;
+}
+
+#endif
+#endif
+
+}  // namespace
+}  // namespace weft
