@@ -12,11 +12,14 @@
 #include "interpose/calls.hpp"
 #include "interpose/elf/patcher.hpp"
 #include "interpose/loading.hpp"
+#include "interpose/mutexes.hpp"
 #include "interpose/pins.hpp"
 #include "interpose/semaphores.hpp"
 #include "interpose/signals.hpp"
 #include "interpose/support.hpp"
 #include "interpose/threads.hpp"
+#include "runtime/crash.hpp"
+#include "runtime/dump.hpp"
 #include "runtime/runtime.hpp"
 
 namespace weft::interpose {
@@ -121,6 +124,11 @@ void set_interpreter_that_pins(host::Python* python) noexcept {
   g_interpreter_may_pin = true;
 }
 
+bool interpreter_is_unsupported() noexcept {
+  const host::Python* python = host::Python::find();
+  return python && !python->supported();
+}
+
 bool interpreter_pins() noexcept { return g_pinning_interpreter->running_fiber_holds_gil(); }
 
 void runtime_started(Runtime& runtime) noexcept {
@@ -129,7 +137,10 @@ void runtime_started(Runtime& runtime) noexcept {
     wake_deferred_semaphores();
   });
   wrap_signal_handlers();
+  crash::install();
   adopt_interpreter(runtime);
+  dump::hooks.describe_holder = &describe_holder;
+  dump::serve(runtime);
 }
 
 Report report() { return {pins(), native_threads()}; }

@@ -7,6 +7,9 @@
 // __pthread_mutex_s is part of libc's ABI, <bits/struct_mutex.h>), and the id is put back for the moment of unlocking.
 #include "interpose/mutexes.hpp"
 
+#include <cstdio>
+#include <cstring>
+
 #include "fiber/sys.hpp"
 #include "interpose/calls.hpp"
 #include "interpose/support.hpp"
@@ -130,6 +133,18 @@ int unlock_mutex(pthread_mutex_t* mutex) noexcept {
   // The mutex may be gone already; its address is all that is used.
   if (Runtime::get()) ParkingLot::instance().wake_one(mutex);
   return error;
+}
+
+void describe_holder(const WaitReason& reason, host::TextSink& sink) noexcept {
+  const Fiber* holder = nullptr;
+  if (reason.kind == WaitKind::kJoin) holder = static_cast<const Fiber*>(reason.object);
+  else if (strncmp(reason.call, "pthread_mutex", 13) == 0)
+    holder = fiber_of_tag(owner_of(static_cast<pthread_mutex_t*>(const_cast<void*>(reason.object))));
+  if (!Fiber::is_block(holder)) return;
+  char text[64];
+  snprintf(text, sizeof text, "%s fiber %lu (%s)", reason.kind == WaitKind::kJoin ? "the end of" : "held by",
+           static_cast<unsigned long>(holder->id()), holder->name());
+  sink.write(text);
 }
 
 int routed::pthread_mutex_lock(pthread_mutex_t* mutex) noexcept {

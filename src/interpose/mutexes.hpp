@@ -3,11 +3,8 @@
 
 #include <pthread.h>
 
-#include "fiber/clock.hpp"
-
-namespace weft {
-class Fiber;
-}
+#include "fiber/fiber.hpp"
+#include "host/text_sink.hpp"
 
 namespace weft::interpose {
 
@@ -20,5 +17,8 @@ Fiber* fiber_of_tag(int tag) noexcept;
 /// ETIMEDOUT after `deadline`.
 int lock_mutex(pthread_mutex_t* mutex, Nanos deadline, const char* call) noexcept;
 int unlock_mutex(pthread_mutex_t* mutex) noexcept;
+
+/// For dumps: who holds the mutex that `reason` waits for, or is the thread it joins. Neither allocates nor locks.
+void describe_holder(const WaitReason& reason, host::TextSink& sink) noexcept;
 
 }  // namespace weft::interpose

@@ -111,7 +111,7 @@ int routed::pthread_create(pthread_t* thread, const pthread_attr_t* attributes, 
                            void* argument) noexcept {
   Runtime* runtime = Runtime::get();
   if (!runtime) {
-    if (thread_state().no_switch == 0) runtime = Runtime::start(*g_settings);
+    if (thread_state().no_switch == 0 && !interpreter_is_unsupported()) runtime = Runtime::start(*g_settings);
     if (!runtime) {
       count_native_thread();
       return real::pthread_create(thread, attributes, start, argument);
