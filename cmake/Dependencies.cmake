@@ -12,7 +12,6 @@ endfunction()
 
 weft_static_library(boost_context libboost_context.a boost/context/detail/fcontext.hpp)
 weft_static_library(uring liburing.a liburing.h)
-weft_static_library(unwind libunwind.a libunwind.h)
 find_package(nlohmann_json 3.11 REQUIRED)
 find_package(CLI11 2.1 REQUIRED)
 if(WEFT_TESTS)
