@@ -213,17 +213,18 @@ TEST_P(PollerTest, TimesOut) {
 
 TEST_P(PollerTest, ShortDeadlinesAreNotRoundedToMilliseconds) {
   FdPair pair = socket_pair();
-  Nanos best = kNever;
+  int short_ones = 0;
   loop.run([&] {
-    for (int i = 0; i < 50; ++i) {
+    for (int i = 0; i < 200; ++i) {
       FdWait none = wait_for(pair.first, POLLIN);
       const Nanos start = loop.clock.now();
       EXPECT_EQ(wait(none, start + 100 * kMicrosecond), Wake::kTimeout);
-      best = std::min(best, loop.clock.now() - start);
+      const Nanos taken = loop.clock.now() - start;
+      EXPECT_GE(taken, 100 * kMicrosecond);
+      short_ones += taken < 500 * kMicrosecond;
     }
   });
-  EXPECT_GE(best, 100 * kMicrosecond);
-  EXPECT_LT(best, kMillisecond);
+  EXPECT_GE(short_ones, 50);  // of 200, on a machine that is busy with other things
 }
 
 TEST_P(PollerTest, ADeadlineInThePastStillFindsWhatIsReady) {
@@ -366,6 +367,10 @@ TEST_P(PollerTest, ANativeThreadInterruptsAPollThatBlocks) {
 }
 
 TEST_P(PollerTest, AnInterruptBeforeThePollIsNotLost) {
+  FdPair pair = socket_pair();
+  FdWait one = wait_for(pair.first, POLLIN);
+  Fiber& fiber = loop.spawn([&] { EXPECT_EQ(wait(one), Wake::kReady); });
+  loop.settle();
   for (int i = 0; i < 3; ++i) {
     loop.poller->interrupt();
     loop.poller->poll(kNever);
@@ -373,14 +378,21 @@ TEST_P(PollerTest, AnInterruptBeforeThePollIsNotLost) {
     loop.poller->poll(0);  // must not use it up
     loop.poller->poll(kNever);
   }
+  put(pair.second);
+  loop.join(fiber);
 }
 
 TEST_P(PollerTest, ASpentInterruptIsSpent) {
   loop.poller->interrupt();
   loop.poller->poll(kNever);
-  const Nanos until = in(2 * kMillisecond);
-  loop.poller->poll(2 * kMillisecond);
-  EXPECT_GE(loop.clock.now(), until - 10 * kMicrosecond);
+  // The kernel may interrupt a poll for reasons of its own (a ring of a test before is being dismantled), but not each.
+  int whole = 0;
+  for (int i = 0; i < 20; ++i) {
+    const Nanos until = in(kMillisecond);
+    loop.poller->poll(kMillisecond);
+    whole += loop.clock.now() >= until;
+  }
+  EXPECT_GE(whole, 10);
 }
 
 TEST_P(PollerTest, HasEventsTellsWhetherPollingWouldHelp) {
@@ -556,13 +568,13 @@ TEST_P(PollerTest, OneDescriptorTwiceInOneWait) {
 }
 
 TEST_P(PollerTest, TenThousandWaitsOnOneCarrier) {
-  constexpr int kDescriptors = 100, kFibers = 10000;
+  constexpr int kDescriptors = 100;
   std::vector<FdPair> pairs(kDescriptors);
   for (FdPair& pair : pairs) pair.first = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 #if defined(__SANITIZE_THREAD__)
   const int count = 2000;  // ThreadSanitizer allows about 8,000 fibers
 #else
-  const int count = kFibers;
+  const int count = 10000;
 #endif
   int ready = 0, timed_out = 0;
   std::vector<Fiber*> fibers;
