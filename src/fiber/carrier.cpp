@@ -115,7 +115,7 @@ void Carrier::post(InboxNode& node) noexcept {
 void Carrier::request_attention() noexcept {
   // seq_cst on both sides (see wait_for_ready): either the carrier sees the request before it sleeps, or we see that
   // it is about to sleep.
-  attention_.store(true, std::memory_order_seq_cst);
+  attention_.fetch_or(kRequested, std::memory_order_seq_cst);
   if (sleeping_.load(std::memory_order_seq_cst) && sleeping_.exchange(false, std::memory_order_seq_cst))
     events_->interrupt();
 }
@@ -145,25 +145,26 @@ void Carrier::expire_timers(Nanos now) noexcept {
   next_timer_.store(timers_.next_deadline(), std::memory_order_relaxed);
 }
 
-void Carrier::attend() noexcept {
-  if (!attention_.load(std::memory_order_relaxed)) return;
-  attention_.store(false, std::memory_order_seq_cst);
+// Returns what was asked for.
+uint8_t Carrier::attend() noexcept {
+  if (attention_.load(std::memory_order_relaxed) == 0) return 0;
+  const uint8_t asked = attention_.exchange(0, std::memory_order_seq_cst);
   drain_inbox();
-  if (attention_hook_) attention_hook_(*this);
+  if (attention_hook_ && (asked & kRequested)) attention_hook_(*this);
+  return asked;
 }
 
 // Counts a switch. True if something else is due before it.
 inline bool Carrier::count_switch() noexcept {
   const uint64_t count = switches_.load(std::memory_order_relaxed) + 1;
   switches_.store(count, std::memory_order_relaxed);
-  return count >= tend_at_ || attention_.load(std::memory_order_relaxed);
+  return count >= tend_at_ || attention_.load(std::memory_order_relaxed) != 0;
 }
 
 // What a busy carrier does every kPollInterval switches, and in part whenever attention is asked for.
 void Carrier::tend() noexcept {
   constexpr int kMaxSkipped = 4;  // should the clock stand still
-  attend();
-  const bool asked = poll_asked_.load(std::memory_order_relaxed);
+  const bool asked = attend() & kPollAsked;
   const uint64_t count = switches_.load(std::memory_order_relaxed);
   if (count < tend_at_ && !asked) return;
   reap();
@@ -178,7 +179,6 @@ void Carrier::tend() noexcept {
 void Carrier::poll(Nanos timeout) noexcept {
   polls_skipped_ = 0;
   last_poll_ = coarse_now_;
-  poll_asked_.store(false, std::memory_order_relaxed);
   events_->poll(timeout);
 }
 
@@ -233,7 +233,7 @@ Fiber* Carrier::wait_for_ready() noexcept {
     expire_timers(now());
     if (Fiber* next = ready_.pop()) return next;
     sleeping_.store(true, std::memory_order_seq_cst);
-    if (attention_.load(std::memory_order_seq_cst)) {
+    if (attention_.load(std::memory_order_seq_cst) != 0) {
       sleeping_.store(false, std::memory_order_relaxed);
       continue;
     }
@@ -344,7 +344,8 @@ Wake Carrier::sleep_until(Nanos deadline, uint8_t flags, const char* call) noexc
 
 bool Carrier::has_work(Nanos now) noexcept {
   return ready_count() > 0 || next_timer_.load(std::memory_order_relaxed) <= now ||
-         inbox_.load(std::memory_order_relaxed) != nullptr || attention_.load(std::memory_order_relaxed) ||
+         inbox_.load(std::memory_order_relaxed) != nullptr ||
+         (attention_.load(std::memory_order_relaxed) & kRequested) ||
          events_->has_events();
 }
 
@@ -366,7 +367,7 @@ void Carrier::reset_after_fork() noexcept {
   ready_count_.store(0, std::memory_order_relaxed);
   if (survivor.state() == Fiber::State::kReady) enqueue(survivor);
   inbox_.store(nullptr, std::memory_order_relaxed);
-  attention_.store(false, std::memory_order_relaxed);
+  attention_.store(0, std::memory_order_relaxed);
   sleeping_.store(false, std::memory_order_relaxed);
   zombie_ = nullptr;
   thread_id_ = sys::thread_id();

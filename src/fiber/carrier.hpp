@@ -117,19 +117,20 @@ class Carrier {
   /// The running fiber as another thread sees it: it may have changed by the time the caller looks.
   Fiber* running_racy() const noexcept { return __atomic_load_n(&running_, __ATOMIC_RELAXED); }
   /// Makes a busy carrier poll at its next switch.
-  void ask_for_poll() noexcept {
-    poll_asked_.store(true, std::memory_order_relaxed);
-    attention_.store(true, std::memory_order_release);
-  }
+  void ask_for_poll() noexcept { attention_.fetch_or(kPollAsked, std::memory_order_relaxed); }
   Stats stats() const noexcept;
 
  private:
   friend class Fiber;
 
+  // What attention_ is made of: something was posted, or a signal handler ran; the monitor wants events polled for, which is
+  // no reason for it to take the carrier for one with work to do.
+  static constexpr uint8_t kRequested = 1, kPollAsked = 2;
+
   void suspend() noexcept;
   Fiber& next_ready() noexcept;
   Fiber* wait_for_ready() noexcept;
-  void attend() noexcept;
+  uint8_t attend() noexcept;
   void tend() noexcept;
   bool count_switch() noexcept;
   void rotate() noexcept;
@@ -173,8 +174,7 @@ class Carrier {
   // Written by others. inbox_: a stack of posted nodes, newest first.
   std::atomic<Monitor*> monitor_{nullptr};
   alignas(64) std::atomic<InboxNode*> inbox_{nullptr};
-  std::atomic<bool> attention_{false};
-  std::atomic<bool> poll_asked_{false};
+  std::atomic<uint8_t> attention_{0};
   std::atomic<bool> sleeping_{false};
 };
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "fiber/clock.hpp"
+#include "fiber/futex_lock.hpp"
 
 namespace weft {
 
@@ -32,9 +33,9 @@ class MonitorService {
 };
 
 /// One OS thread that looks every `kTick` whether each carrier still switches. Where one does not although other fibers
-/// could run, it has the running fiber preempted; where that is impossible it reports the stall once, on standard error
-/// with --verbose, and counts it. It also makes busy carriers poll at least once a tick. When all carriers have been idle
-/// for a while it sleeps until one wakes: an idle process is not woken by it.
+/// could run, it has the running fiber preempted; where that is impossible it counts the stall, and reports it once. It
+/// also makes busy carriers poll at least once a tick. When all carriers have been idle for a while it sleeps until one
+/// wakes: an idle process is not woken by it. Unless said otherwise, functions may be called on any thread.
 class Monitor {
  public:
   static constexpr Nanos kTick = 5 * kMillisecond;
@@ -46,10 +47,16 @@ class Monitor {
 
   /// Watches `carrier` from now on; starts the thread when there is none. False with errno set if it cannot be started.
   bool watch(Carrier& carrier) noexcept;
+  /// Returns when the monitor no longer looks at `carrier`. REQUIRES: the caller holds nothing that Preemptor::preempt()
+  /// may wait for.
   void unwatch(Carrier& carrier) noexcept;
 
   void set_preemptor(Preemptor* preemptor) noexcept { preemptor_.store(preemptor, std::memory_order_release); }
-  /// One service at most. Takes effect at the monitor's next wake-up.
+  /// Called on the monitor's thread when it finds a carrier stalled: once, until that carrier switches again.
+  void set_stall_reporter(void (*reporter)(Carrier&) noexcept) noexcept {
+    stall_reporter_.store(reporter, std::memory_order_release);
+  }
+  /// One service at most, which must outlive the monitor's thread. Takes effect at the monitor's next wake-up.
   void set_service(MonitorService* service) noexcept;
 
   /// Called by a carrier that has events again.
@@ -59,10 +66,10 @@ class Monitor {
       ring();
   }
 
-  /// Ends the thread. Idempotent.
+  /// Ends the thread. Idempotent. REQUIRES: as for unwatch(), and no carrier_woke() on another thread.
   void stop() noexcept;
 
-  /// In a fork child, where the thread is gone: starts it anew for the carriers still watched.
+  /// In a fork child, where the thread is gone: starts it anew for the calling thread's carrier, if that was watched.
   void reset_after_fork() noexcept;
 
   uint64_t preemptions() const noexcept { return preemptions_.load(std::memory_order_relaxed); }
@@ -71,8 +78,10 @@ class Monitor {
 
  private:
   struct Watched {
-    std::atomic<Carrier*> carrier{nullptr};
+    FutexLock lock;  // held while the monitor looks at the carrier; guards all below
+    Carrier* carrier = nullptr;
     uint64_t last_switches = 0;
+    bool reported = false;
   };
   static constexpr int kMaxCarriers = 64, kIdleTicks = 20;
 
@@ -82,14 +91,17 @@ class Monitor {
   void wait(Nanos timeout) noexcept;
   void ring() noexcept;
   bool all_idle() noexcept;
+  bool start() noexcept;
 
+  FutexLock lock_;  // guards starting and stopping
   Watched watched_[kMaxCarriers];
   std::atomic<Preemptor*> preemptor_{nullptr};
   std::atomic<MonitorService*> service_{nullptr};
+  std::atomic<void (*)(Carrier&) noexcept> stall_reporter_{nullptr};
   std::atomic<bool> asleep_{false};
   std::atomic<bool> stopping_{false};
   std::atomic<uint64_t> preemptions_{0}, stalls_{0};
-  int bell_ = -1;  // an eventfd
+  std::atomic<int> bell_{-1};  // an eventfd
   bool started_ = false;
   pthread_t thread_{};
 };

@@ -32,12 +32,13 @@ int make_private_fd(int fd) noexcept {
       fd = static_cast<int>(moved);
     }
   }
+  // First the bound, then the slot: is_private_fd() looks at them in this order.
+  int lowest = g_lowest.load();
+  while (fd < lowest && !g_lowest.compare_exchange_weak(lowest, fd)) {
+  }
   for (auto& slot : g_slots) {
     int empty = 0;
     if (slot.compare_exchange_strong(empty, fd + 1)) break;
-  }
-  int lowest = g_lowest.load();
-  while (fd < lowest && !g_lowest.compare_exchange_weak(lowest, fd)) {
   }
   return fd;
 }

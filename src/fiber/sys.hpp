@@ -11,22 +11,29 @@
 
 namespace weft::sys {
 
-template <typename... Args>
-inline long call(long number, Args... args) noexcept {
-  static_assert(sizeof...(Args) <= 6);
-  const long padded[6] = {(long)args...};
-  register long a1 asm("rdi") = padded[0];
-  register long a2 asm("rsi") = padded[1];
-  register long a3 asm("rdx") = padded[2];
-  register long a4 asm("r10") = padded[3];
-  register long a5 asm("r8") = padded[4];
-  register long a6 asm("r9") = padded[5];
+namespace detail {
+inline long call(long number, long a1, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0) noexcept {
+  // Nothing may come between these and the instruction: a sanitizer's check, say, would be a call, and clobber them.
+  register long r1 asm("rdi") = a1;
+  register long r2 asm("rsi") = a2;
+  register long r3 asm("rdx") = a3;
+  register long r4 asm("r10") = a4;
+  register long r5 asm("r8") = a5;
+  register long r6 asm("r9") = a6;
   long result;
   asm volatile("syscall"
                : "=a"(result)
-               : "a"(number), "r"(a1), "r"(a2), "r"(a3), "r"(a4), "r"(a5), "r"(a6)
+               : "a"(number), "r"(r1), "r"(r2), "r"(r3), "r"(r4), "r"(r5), "r"(r6)
                : "rcx", "r11", "memory");
   return result;
+}
+}  // namespace detail
+
+template <typename... Args>
+inline long call(long number, Args... args) noexcept {
+  static_assert(sizeof...(Args) <= 6);
+  if constexpr (sizeof...(Args) == 0) return detail::call(number, 0);
+  else return detail::call(number, (long)args...);
 }
 
 inline constexpr int kFutexWaitBitsetPrivate = 9 | 128;
