@@ -18,6 +18,7 @@ struct Transfer {
   off_t offset;  ///< kAtPosition, or where in the file
   int flags;     ///< RWF_*
   const char* call;
+  bool plain = false;  ///< the one vector stands for a buffer: read, not readv
 };
 inline constexpr off_t kAtPosition = -1;
 

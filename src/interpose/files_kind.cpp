@@ -122,7 +122,7 @@ FileKind kind_by_type(const struct statx& what, Statfs&& ask) noexcept {
   }
 }
 
-constexpr Nanos kSlow = kMillisecond, kSlowFor = 100 * kMillisecond;
+constexpr Nanos kSlow = kMillisecond, kSlowFor = 20 * kMillisecond;
 constinit std::atomic<Nanos> g_disk_quick_from{0};
 
 }  // namespace

@@ -40,7 +40,7 @@ long make_call(const Transfer& t) noexcept {
   if (t.flags)
     return sys::call(t.writing ? SYS_pwritev2 : SYS_preadv2, t.fd, t.vectors, t.count, t.offset, 0, t.flags);
   const bool at_position = t.offset == kAtPosition;
-  if (t.count == 1) {
+  if (t.plain) {
     const auto& [base, size] = t.vectors[0];
     if (at_position) return sys::call(t.writing ? SYS_write : SYS_read, t.fd, base, size);
     return sys::call(t.writing ? SYS_pwrite64 : SYS_pread64, t.fd, base, size, t.offset);
@@ -101,6 +101,11 @@ ssize_t repeat(const Transfer& t, Cursor& cursor, bool to_the_end, long seen, At
   }
 }
 
+template <typename Attempt>
+ssize_t repeat(const Transfer& t, Cursor& cursor, bool to_the_end, Attempt&& attempt) noexcept {
+  return repeat(t, cursor, to_the_end, attempt(), attempt);
+}
+
 bool is_ready(int fd, bool writing) noexcept {
   FdWait wait;
   wait.fd = fd;
@@ -112,7 +117,7 @@ bool is_ready(int fd, bool writing) noexcept {
 // was there before we come to it.
 ssize_t poll_then_call(const Transfer& t, bool on_carrier) noexcept {
   Cursor cursor(t.vectors, t.count);
-  return repeat(t, cursor, false, -EAGAIN, [&]() noexcept -> long {
+  return repeat(t, cursor, false, [&]() noexcept -> long {
     if (!is_ready(t.fd, t.writing)) return -EAGAIN;
     if (!on_carrier) return offload_call(t);
     PinScope pin(t.call, nullptr);
@@ -141,7 +146,7 @@ ssize_t transfer_pipe_nowait(const Transfer& t, Cursor& cursor, long seen) noexc
 // A pipe that does not know RWF_NOWAIT: one with a name, or any before Linux 6.4.
 ssize_t transfer_pipe(const Transfer& t) noexcept {
   Cursor cursor(t.vectors, t.count);
-  return repeat(t, cursor, t.writing, -EAGAIN, [&]() noexcept -> long {
+  return repeat(t, cursor, t.writing, [&]() noexcept -> long {
     if (!is_ready(t.fd, t.writing)) return -EAGAIN;
     const int again = reopen_nonblocking(t.fd, t.writing);
     if (again == -ENXIO) return make_call(rest_of(t, cursor));  // nobody reads: fails at once, with its signal
@@ -182,7 +187,7 @@ ssize_t transfer_pollable(const Transfer& t, FileKind kind) noexcept {
   if (cursor.total() == 0 || is_nonblocking(t.fd) > 0 || (t.offset != kAtPosition && has_no_position))
     return libc_result(make_call(t));
   switch (kind) {
-    case FileKind::kSocket: return transfer_socket(t, cursor, -EAGAIN);
+    case FileKind::kSocket: return transfer_socket(t, cursor, message_now(t, cursor));
     case FileKind::kPipe: return transfer_pipe(t);
     case FileKind::kTerminal: return t.writing ? write_terminal(t) : read_terminal(t);
     case FileKind::kEvents: return t.writing ? write_events(t) : poll_then_call(t, is_signalfd(t.fd));
@@ -204,10 +209,11 @@ ssize_t transfer_by_kind(const Transfer& t, bool refused) noexcept {
     case FileKind::kDirectory: return libc_result(make_call(t));
     default: break;
   }
-  if (refused) return transfer_pollable(t, kind);
-  // An eventfd or the like: it has a position as far as lseek goes.
+  // An eventfd or the like: it has a position as far as lseek goes. One that cannot be read or written says so at once.
+  const long result = refused && !t.writing ? -EOPNOTSUPP : now_or_never(t, t.vectors, t.count);
+  if (result == -EOPNOTSUPP) return transfer_pollable(t, kind);
   Cursor cursor(t.vectors, t.count);
-  return repeat(t, cursor, false, -EAGAIN, [&]() noexcept { return now_or_never(t, t.vectors, t.count); });
+  return repeat(t, cursor, false, result, [&]() noexcept { return now_or_never(t, t.vectors, t.count); });
 }
 
 // A short read of a file is its end, or the end of what is cached.
