@@ -68,9 +68,13 @@ std::vector<std::string> with_weft(const char* const* environment, const Setting
       continue;
     }
     std::string value(variable.substr(std::min(name.size() + 1, variable.size())));
-    while (remove_entry(value.data())) value.resize(strlen(value.c_str()));
-    // Kept even when empty, so that withdraw() leaves the variable as it was: set.
-    loader += ":" + value;
+    bool had_ours = false;
+    while (remove_entry(value.data())) {
+      value.resize(strlen(value.c_str()));
+      had_ours = true;
+    }
+    // An empty value is kept, so that withdraw() leaves the variable as it was: set.
+    if (!value.empty() || !had_ours) loader += ":" + value;
   }
   result.push_back(std::move(loader));
   for (const SettingForm& form : setting_forms())

@@ -148,6 +148,7 @@ TEST_F(Environment, KeepsOtherPreloadsInOrder) {
   EXPECT_EQ(preload_of({"LD_PRELOAD=/a.so:/b.so /c.so"}), "/x/libweft-preload.so:/a.so:/b.so /c.so");
   EXPECT_EQ(preload_of({"LD_PRELOAD=/old/libweft-preload.so:/a.so"}), "/x/libweft-preload.so:/a.so");
   EXPECT_EQ(preload_of({"LD_PRELOAD=/a.so:/old/libweft-preload.so"}), "/x/libweft-preload.so:/a.so");
+  EXPECT_EQ(preload_of({"LD_PRELOAD=/old/libweft-preload.so"}), "/x/libweft-preload.so");
   EXPECT_EQ(preload_of({"LD_PRELOAD="}), "/x/libweft-preload.so:");
 }
 

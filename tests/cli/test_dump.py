@@ -1,0 +1,129 @@
+"""weft dump, and dumps by signal."""
+
+import os
+import signal
+
+import pytest
+from cli_support import wait_until
+
+PARKED = """
+import socket, threading, time
+left, right = socket.socketpair()
+lock = threading.Lock()
+lock.acquire()
+def reads(): left.recv(1)
+def locks(): lock.acquire()
+def sleeps(): time.sleep(1000)
+for target in (reads, locks, sleeps):
+    threading.Thread(target=target, daemon=True).start()
+time.sleep(0.05)
+print("up", flush=True)
+"""
+WAIT = PARKED + "threading.Event().wait()\n"
+BUSY = PARKED + "def busy():\n    while True: pass\nbusy()\n"
+
+
+def block_of(text, function):
+    return next(block for block in text.split("\n\n") if f" in {function}\n" in block)
+
+
+def test_every_fiber_is_explained(weft, start, python):
+    process = start("run", python, "-c", WAIT)
+    done = weft("dump", process.pid)
+    assert done.returncode == 0, done.stderr
+    text = done.stdout
+    assert f"weft: process {process.pid}, Python 3." in text
+    assert "4 fibers, 4 parked" in text
+    reads = block_of(text, "reads")
+    assert "waits in recv (io) for " in reads
+    assert "descriptor " in reads and "socket:[" in reads
+    assert "native:\n    " in reads
+    assert "(lock) for " in block_of(text, "locks")
+    assert "waits in clock_nanosleep (sleep)" in block_of(text, "sleeps")
+    assert process.poll() is None
+
+
+def test_a_running_fiber_is_shown_as_running(weft, start, python):
+    process = start("run", python, "-c", BUSY)
+    for _ in range(20):  # preempted now and then: sooner or later it is caught in its loop
+        text = weft("dump", process.pid).stdout
+        assert "waits in recv" in text
+        if "is running on its carrier" in block_of(text, "busy"):
+            break
+    else:
+        pytest.fail(f"never seen running:\n{text}")
+
+
+def test_a_dump_disturbs_nobody(weft, start, python):
+    process = start("run", python, "-c", WAIT.replace("threading.Event().wait()",
+                                                      "end = time.monotonic() + 1\n"
+                                                      "while time.monotonic() < end: time.sleep(0.001)\nprint('done')"))
+    for _ in range(5):
+        assert weft("dump", process.pid).returncode == 0
+    out, _ = process.communicate(timeout=20)
+    assert (out, process.returncode) == ("done\n", 0)
+
+
+def test_a_forked_child_answers_for_itself(weft, start, python):
+    script = "import os, threading, time\nthreading.Thread(target=time.sleep, args=(0.01,)).start()\n" \
+             "pid = os.fork()\nif pid == 0:\n  threading.Thread(target=time.sleep, args=(1000,)).start()\n" \
+             "  print(os.getpid(), flush=True)\ntime.sleep(1000)\n"
+    process = start("run", python, "-c", script)
+    child = int(process.first_line)
+    try:
+        text = weft("dump", child).stdout
+        assert f"weft: process {child}" in text
+        assert "2 fibers" in text
+        assert "1 fibers" in weft("dump", process.pid).stdout
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_process_that_has_no_fibers(weft, start, python):
+    process = start("run", python, "-uc", "print('up'); import time; time.sleep(1000)")
+    done = weft("dump", process.pid)
+    assert done.returncode == 1
+    assert "has not started a fiber" in done.stderr
+
+
+def test_a_process_that_does_not_run_under_weft(weft):
+    done = weft("dump", os.getpid())
+    assert done.returncode == 1
+    assert "does not run under Weft" in done.stderr
+
+
+def test_a_process_that_is_not_there(weft):
+    done = weft("dump", 4194300)
+    assert done.returncode == 1
+    assert "there is no process 4194300" in done.stderr
+
+
+def test_a_signal_dumps_to_stderr(start, python):
+    process = start("run", "--dump-signal=QUIT", python, "-c", WAIT.replace("threading.Event().wait()", "time.sleep(1)"))
+    process.send_signal(signal.SIGQUIT)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "waits in recv (io)" in err
+
+
+def test_a_signal_before_the_first_thread_does_no_harm(start, python):
+    process = start("run", "--dump-signal=QUIT", python, "-uc", "print('up'); import time; time.sleep(0.5); print('done')")
+    process.send_signal(signal.SIGQUIT)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (0, "done\n")
+    assert "no thread yet" in err
+
+
+def test_without_the_option_signals_keep_their_meaning(start, python):
+    process = start("run", python, "-c", WAIT)
+    process.send_signal(signal.SIGQUIT)
+    assert process.wait(20) == -signal.SIGQUIT
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")
+def test_other_users_get_no_dump(weft, start, python):
+    process = start("run", python, "-c", WAIT)
+    wait_until(lambda: weft("dump", process.pid).returncode == 0)
+    done = weft("dump", process.pid, user=65534, group=65534, extra_groups=[])
+    assert done.returncode != 0
+    assert done.stdout == ""

@@ -1,0 +1,112 @@
+"""--stats and --stats-file: what is written, by which process, and when."""
+
+import json
+
+import pytest
+
+THREADS = """
+import threading, time
+threads = [threading.Thread(target=time.sleep, args=(0.01,)) for _ in range(20)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+FORK = "import os, sys\nif os.fork() == 0: sys.exit(0)\nos.wait()\n"
+KEYS = {"pid", "python", "backend", "routing", "carriers", "pool_threads_peak", "native_threads", "fibers", "switches",
+        "parks", "pins", "preemptions", "stalls", "peak_rss_kib"}
+
+
+@pytest.fixture
+def stats(weft, tmp_path):
+    """stats(*arguments) -> (what the stats file holds, the finished process)"""
+
+    def run(*arguments, **options):
+        path = tmp_path / "stats.json"
+        done = weft("run", f"--stats-file={path}", *arguments, **options)
+        return json.loads(path.read_text()), done
+
+    return run
+
+
+def test_the_keys(stats, python):
+    counted, done = stats(python, "-c", THREADS)
+    assert done.returncode == 0
+    assert set(counted) == KEYS
+    assert set(counted["fibers"]) == {"created", "peak", "alive"}
+    assert set(counted["parks"]) == {"io", "sleep", "lock", "join", "offload", "child", "other"}
+
+
+@pytest.mark.parametrize("backend", ["io_uring", "epoll"])
+def test_threads_are_counted_as_fibers(stats, python, backend):
+    counted, _ = stats(f"--backend={backend}", python, "-c", THREADS)
+    assert counted["fibers"] == {"created": 20, "peak": 20, "alive": 0}
+    assert counted["parks"]["sleep"] == 20
+    assert counted["backend"] == backend
+    assert counted["routing"] is True
+    assert counted["carriers"] == 1
+    assert counted["native_threads"] == 0
+
+
+def test_a_program_without_threads_never_starts_the_runtime(stats, python):
+    counted, done = stats("--stats", python, "-c", "pass")
+    assert counted["backend"] is None
+    assert counted["fibers"]["created"] == counted["carriers"] == counted["switches"] == 0
+    assert "no thread was created" in done.stderr
+
+
+def test_the_version_of_python(stats, python, weft):
+    version = weft("run", python, "-c", "import platform; print(platform.python_version())").stdout.strip()
+    assert stats(python, "-c", THREADS)[0]["python"] == version
+
+
+def test_routing_off(stats, python):
+    counted, _ = stats("--routing=off", python, "-c", THREADS)
+    assert counted["routing"] is False
+    assert counted["fibers"]["created"] == 0
+
+
+def test_the_summary_goes_to_stderr(weft, python):
+    done = weft("run", "--stats", python, "-c", THREADS + "print('out')")
+    assert done.stdout == "out\n"
+    for part in ("20 created, 20 at peak, 0 alive", "sleep 20", "backend", "peak RSS"):
+        assert part in done.stderr
+
+
+def test_the_summary_comes_after_what_the_program_says_at_exit(weft, python):
+    done = weft("run", "--stats", python, "-c", "import atexit, sys; atexit.register(sys.stderr.write, 'bye\\n')")
+    assert done.stderr.index("bye") < done.stderr.index("weft: process")
+
+
+def test_an_exit_code_is_kept(stats, python):
+    assert stats(python, "-c", "raise SystemExit(5)")[1].returncode == 5
+
+
+def test_a_forked_child_leaves_its_parents_file_alone(stats, python):
+    counted, done = stats("--stats", python, "-c", "import os; print(os.getpid())\n" + FORK)
+    assert counted["pid"] == int(done.stdout.split()[0])
+    assert done.stderr.count("weft: process") == 1
+
+
+def test_a_forked_child_has_a_file_of_its_own(weft, python, tmp_path):
+    weft("run", f"--stats-file={tmp_path}/%p.json", python, "-c", FORK)
+    written = sorted(tmp_path.glob("*.json"))
+    assert len(written) == 2
+    assert {json.loads(path.read_text())["pid"] for path in written} == {int(path.stem) for path in written}
+
+
+def test_a_relative_path_means_where_weft_was_started(weft, python, tmp_path):
+    weft("run", "--stats-file=stats.json", "sh", "-c", 'cd / && exec "$0" -c "import os; os.chdir(\'/usr\')"', python,
+         cwd=tmp_path)
+    assert (tmp_path / "stats.json").exists()
+
+
+def test_a_file_that_cannot_be_written(weft, python):
+    done = weft("run", "--stats-file=/no/such/folder/stats", python, "-c", "raise SystemExit(3)")
+    assert done.returncode == 3
+    assert "cannot write the stats file /no/such/folder/stats" in done.stderr
+
+
+def test_os_exit_writes_none(weft, python, tmp_path):
+    path = tmp_path / "stats.json"
+    done = weft("run", "--stats", f"--stats-file={path}", python, "-c", "import os; os._exit(0)")
+    assert done.stderr == ""
+    assert not path.exists()
