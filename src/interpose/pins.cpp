@@ -1,12 +1,14 @@
 #include "interpose/pins.hpp"
 
 #include <dlfcn.h>
+#include <sys/resource.h>
 
 #include <atomic>
 #include <cerrno>
 #include <cstring>
 
 #include "fiber/futex_lock.hpp"
+#include "fiber/sys.hpp"
 #include "fiber/thread_state.hpp"
 
 namespace weft::interpose {
@@ -27,15 +29,27 @@ constinit Row g_rows[kRows]{};
 constinit size_t g_used = 0;
 constinit std::atomic<uint64_t> g_native_threads{0};
 
+// How often the calling thread has given up its processor by itself.
+long voluntary_switches() noexcept {
+  rusage usage{};
+  sys::call(SYS_getrusage, RUSAGE_THREAD, &usage);
+  return usage.ru_nvcsw;
+}
+
 }  // namespace
 
 PinScope::PinScope(const char* call, const void* caller) noexcept
-    : call_(call), caller_(caller), start_(thread_state().carrier ? monotonic_now() : 0) {}
+    : call_(call), caller_(caller), start_(0), blockings_(0) {
+  if (!thread_state().carrier) return;
+  start_ = monotonic_now();
+  blockings_ = voluntary_switches();
+}
 
 PinScope::~PinScope() {
   if (start_ == 0) return;
   const Nanos took = monotonic_now() - start_;
-  if (took < kPinThreshold) return;
+  // A call that took long without blocking was kept from its processor by other programs.
+  if (took < kPinThreshold || voluntary_switches() == blockings_) return;
   const int error = errno;
   {
     Guard guard(g_lock);

@@ -9,8 +9,8 @@
 
 namespace weft::interpose {
 
-/// Put around a call of libc's own function that may block the carrier. When it took longer than kPinThreshold it is
-/// counted as a pin of `call`, made from the code at `caller`. On a thread that runs no fibers it does nothing.
+/// Put around a call of libc's own function that may block the carrier. When it blocked, and took longer than kPinThreshold, it
+/// is counted as a pin of `call`, made from the code at `caller`. On a thread that runs no fibers it does nothing.
 class PinScope {
  public:
   static constexpr Nanos kPinThreshold = kMillisecond;
@@ -24,6 +24,7 @@ class PinScope {
   const char* call_;
   const void* caller_;
   Nanos start_;
+  long blockings_;  // of the thread, when the call began
 };
 
 /// All pins so far, by call and library. Any thread.
