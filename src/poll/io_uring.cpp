@@ -129,7 +129,9 @@ void UringPoller::add(FdWait& wait) noexcept {
 void UringPoller::remove(FdWait& wait) noexcept {
   wait.removing = true;
   io_uring_sqe& sqe = request();
-  io_uring_prep_poll_remove(&sqe, reinterpret_cast<uint64_t>(&wait) | kPoll);
+  // Not IORING_OP_POLL_REMOVE: that gives up (EALREADY) when the poll was just woken, and if the wake-up then comes to
+  // nothing, because somebody else took what there was, the poll stays.
+  io_uring_prep_cancel64(&sqe, reinterpret_cast<uint64_t>(&wait) | kPoll, 0);
   if (ring_.features() & IORING_FEAT_CQE_SKIP) sqe.flags |= IOSQE_CQE_SKIP_SUCCESS;
   sqe.user_data = kRemoval;
 }

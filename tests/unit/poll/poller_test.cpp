@@ -335,6 +335,20 @@ TEST_P(PollerTest, CancelAndReadinessAtOnceGiveOneWake) {
   }
 }
 
+// What woke the kernel's poll was taken by somebody else before the poll could complete.
+TEST_P(PollerTest, CancelAfterAWakeUpThatCameToNothing) {
+  FdPair pair = socket_pair();
+  FdWait one = wait_for(pair.first, POLLIN);
+  Wake wake{};
+  Fiber& fiber = loop.spawn([&] { wake = wait(one); });
+  loop.settle();
+  put(pair.second);
+  drain(pair.first);
+  fiber.cancel();
+  loop.join(fiber);
+  EXPECT_EQ(wake, Wake::kCancelled);
+}
+
 TEST_P(PollerTest, ASignalHandlerEndsAWait) {
   FdPair pair = socket_pair();
   FdWait one = wait_for(pair.first, POLLIN);
