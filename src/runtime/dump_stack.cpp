@@ -43,7 +43,7 @@ _Unwind_Reason_Code visit(_Unwind_Context* context, void* argument) {
 }  // namespace
 
 StackContext StackContext::of_parked(fcontext_t context) noexcept {
-  // Boost.Context's jump_x86_64_sysv_elf_gas.S, in every version from 1.61 to 1.86.
+  // The frame of switch_stack.S, which is also that of Boost.Context.
   struct Saved {
     uint64_t control_words, r12, r13, r14, r15, rbx, rbp, rip;
   } saved;

@@ -78,7 +78,8 @@ class Writer {
       const std::string_view version = python->version_text();
       text_ += ", Python " + std::string(version.substr(0, version.find(' ')));
     }
-    append(text_, ": %zu fibers, %zu parked, %zu ready to run\n", total, parked, ready);
+    append(text_, ": %zu fiber%s, %zu parked, %zu ready to run\n", total, total == 1 ? "" : "s", parked,
+           ready);
     append(text_, "carrier: OS thread %d, ", snapshot_.carrier_thread);
     if (snapshot_.system_call >= 0) {
       append(text_, "blocked in system call %d", snapshot_.system_call);

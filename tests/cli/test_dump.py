@@ -65,7 +65,8 @@ def test_a_dump_disturbs_nobody(weft, start, python):
 
 
 def test_a_forked_child_answers_for_itself(weft, start, python):
-    script = "import os, threading, time\nthreading.Thread(target=time.sleep, args=(0.01,)).start()\n" \
+    script = "import os, threading, time\nfirst = threading.Thread(target=time.sleep, args=(0.01,))\n" \
+             "first.start()\nfirst.join()\n" \
              "pid = os.fork()\nif pid == 0:\n  threading.Thread(target=time.sleep, args=(1000,)).start()\n" \
              "  print(os.getpid(), flush=True)\ntime.sleep(1000)\n"
     process = start("run", python, "-c", script)
@@ -74,7 +75,7 @@ def test_a_forked_child_answers_for_itself(weft, start, python):
         text = weft("dump", child).stdout
         assert f"weft: process {child}" in text
         assert "2 fibers" in text
-        assert "1 fibers" in weft("dump", process.pid).stdout
+        assert "1 fiber, 1 parked" in weft("dump", process.pid).stdout
     finally:
         os.kill(child, signal.SIGKILL)
 

@@ -6,7 +6,7 @@ import pytest
 
 THREADS = """
 import threading, time
-threads = [threading.Thread(target=time.sleep, args=(0.01,)) for _ in range(20)]
+threads = [threading.Thread(target=time.sleep, args=(0.3,)) for _ in range(20)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 """
@@ -81,7 +81,10 @@ def test_an_exit_code_is_kept(stats, python):
 
 
 def test_a_forked_child_leaves_its_parents_file_alone(stats, python):
-    counted, done = stats("--stats", python, "-c", "import os; print(os.getpid())\n" + FORK)
+    # The child ends after its parent has: the pipe closes.
+    script = "import os, sys\nprint(os.getpid(), flush=True)\nend, other = os.pipe()\n" \
+             "if os.fork() == 0: os.close(other); os.read(end, 1); sys.exit(0)\n"
+    counted, done = stats("--stats", python, "-c", script)
     assert counted["pid"] == int(done.stdout.split()[0])
     assert done.stderr.count("weft: process") == 1
 

@@ -18,7 +18,10 @@ fcontext_t g_test, g_fiber;
 // Functions with names to be found again; volatile counts keep them from becoming jumps.
 volatile int g_count;
 
+// Its frame is found through rbp, since its size is not known.
 [[gnu::noinline]] void innermost_of_fiber() {
+  auto* memory = static_cast<volatile char*>(__builtin_alloca(static_cast<size_t>(g_count) + 16));
+  memory[0] = 1;
   weft_switch_stack(g_test, &g_fiber);
   g_count = g_count + 1;
 }
