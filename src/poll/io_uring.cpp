@@ -155,7 +155,9 @@ void UringPoller::arm(FdWait& wait) noexcept {
   add(wait);
 }
 
-void UringPoller::disarm(std::span<FdWait> waits, Wake) noexcept {
+void UringPoller::disarm(std::span<FdWait> waits, Wake wake) noexcept {
+  // What is ready, but was not looked at yet, is no timeout; a cancelled poll would not tell any more.
+  if (wake == Wake::kTimeout) collect();
   for (FdWait& wait : waits)
     if (wait.in_kernel && !wait.removing) remove(wait);
   for (FdWait& wait : waits) {
@@ -198,12 +200,18 @@ void UringPoller::retire(FdEntry& entry) noexcept {
 void UringPoller::poll(Nanos timeout) noexcept {
   begin();
   if (timeout == 0 || interrupted_ || ring_.has_completion()) {
-    if (ring_.unsubmitted() > 0 || ring_.has_work_in_kernel()) ring_.submit_and_collect(0, 0);
+    collect();
   } else {
     ring_.submit_and_collect(1, timeout);
+    reap();
   }
-  reap();
   if (timeout != 0) interrupted_ = false;
+}
+
+// Without a system call if there is nothing to hand over or to ask for.
+void UringPoller::collect() noexcept {
+  if (ring_.unsubmitted() > 0 || ring_.has_work_in_kernel()) ring_.submit_and_collect(0, 0);
+  reap();
 }
 
 void UringPoller::reap() noexcept {

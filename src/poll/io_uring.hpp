@@ -40,6 +40,7 @@ class UringPoller final : public Poller {
   void add(FdWait& wait) noexcept;
   void remove(FdWait& wait) noexcept;
   void wait_for(const FdWait& wait) noexcept;
+  void collect() noexcept;
   void reap() noexcept;
   void deliver(FdWait& wait, const io_uring_cqe& completion) noexcept;
 
