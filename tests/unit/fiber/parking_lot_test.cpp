@@ -139,9 +139,14 @@ TEST_F(Lot, TimeoutLeavesTheQueueInOrderWhereverItStood) {
       note(std::to_string(i) + (park(&word, deadline) == Wake::kTimeout ? " late" : ""));
     }));
   carrier.sleep_until(carrier.now() + 2 * kSecond, kUninterruptible, "sleep");
-  EXPECT_EQ(lot.wake_all(&word), 3);
+  fibers.push_back(spawn([&] {
+    park(&word);
+    note("new");
+  }));
+  carrier.yield();
+  EXPECT_EQ(lot.wake_all(&word), 4);
   Engine::join(fibers);
-  EXPECT_EQ(log, (Log{"0 late", "2 late", "5 late", "1", "3", "4"}));
+  EXPECT_EQ(log, (Log{"0 late", "2 late", "5 late", "1", "3", "4", "new"}));
   EXPECT_EQ(lot.wake_all(&word), 0);
 }
 
@@ -311,9 +316,9 @@ TEST_F(Lot, NoWakeIsLostToTimeouts) {
 
 // wake() reports how many it woke, and so many waits end as woken: none twice, none lost.
 TEST_F(Lot, WakesReportedAreWakesReceived) {
-  constexpr int kFibers = 30, kRounds = 300;
+  constexpr int kFibers = 30, kRounds = 300, kThreads = 2, kThreadRounds = 5'000;
   int word = 0;
-  std::atomic<int> received{0};
+  std::atomic<int> received{0}, threads_left{kThreads};
   std::atomic<bool> stop{false};
   std::vector<Fiber*> fibers;
   for (int f = 0; f < kFibers; ++f)
@@ -323,12 +328,20 @@ TEST_F(Lot, WakesReportedAreWakesReceived) {
         carrier.yield();
       }
     }));
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t)
+    threads.emplace_back([&] {
+      // A deadline that has passed: the kernel says so at once, while the waker is on its way.
+      for (int r = 0; r < kThreadRounds; ++r) received += park(&word, monotonic_now()) == Wake::kReady;
+      --threads_left;
+    });
   int64_t reported = 0;
   std::thread waker([&] {
-    while (!stop.load()) reported += lot.wake(&word, 3);
+    while (!stop.load() || threads_left.load() > 0) reported += lot.wake(&word, 3);
   });
   Engine::join(fibers);
   stop = true;
+  for (auto& thread : threads) thread.join();
   waker.join();
   EXPECT_EQ(reported, received.load());
 }

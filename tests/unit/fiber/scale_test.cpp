@@ -107,19 +107,26 @@ TEST_F(Scale, RunsOutWithAnErrorAndGoesOn) {
 
 class Fork : public FiberTest {
  protected:
-  // Forks in the running fiber; the child runs `body` and exits with its result.
-  int exit_status_of_child(const std::function<int()>& body) {
+  pid_t fork_and_reset() {
     const pid_t child = fork();
     if (child == 0) {
       ParkingLot::instance().reset_after_fork();
       StackPool::instance().reset_after_fork();
       carrier.reset_after_fork();
       Fiber::reset_after_fork(carrier.running());
-      _exit(body());
     }
+    return child;
+  }
+  static int exit_status_of(pid_t child) {
     int status = -1;
     EXPECT_EQ(waitpid(child, &status, 0), child);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  }
+  // Forks in the running fiber; the child runs `body` and exits with its result.
+  int exit_status_of_child(const std::function<int()>& body) {
+    const pid_t child = fork_and_reset();
+    if (child == 0) _exit(body());
+    return exit_status_of(child);
   }
 };
 
@@ -135,6 +142,7 @@ TEST_F(Fork, OnlyTheForkingFiberLivesOnAndTheEngineWorks) {
       if (parked->state() != Fiber::State::kDone) return 1;
       if (Fiber::counts().alive != 1) return 2;
       if (carrier.pending_timers() != 0 || carrier.ready_count() != 0) return 3;
+      if (carrier.has_work(carrier.now() + 10 * kSecond)) return 6;
       int woken = 0;
       std::vector<Fiber*> fibers;
       for (int i = 0; i < 100; ++i)
@@ -153,6 +161,30 @@ TEST_F(Fork, OnlyTheForkingFiberLivesOnAndTheEngineWorks) {
   Engine::join(forking);
   EXPECT_TRUE(parked->unpark(ticket, Wake::kReady));
   Engine::join({parked, sleeping});
+}
+
+// A signal handler may fork while the fiber that it interrupted waits on its own stack for another to be ready.
+TEST_F(Fork, FromAHandlerThatInterruptedAWaitTheWaitGoesOn) {
+  if (kThreadSanitizer) GTEST_SKIP() << "ThreadSanitizer follows no fibers into a child";
+  for (const Wake expected : {Wake::kTimeout, Wake::kReady}) {
+    pid_t child = -1;
+    uint64_t ticket = 0;
+    Fiber& self = carrier.running();
+    Fiber* other = spawn([&] { carrier.sleep_until(carrier.now() + kSecond, kUninterruptible, "sleep"); });
+    carrier.yield();
+    engine.events.on_poll = [&] {
+      if (child >= 0) return false;
+      const bool woken = expected == Wake::kReady && self.unpark(ticket, Wake::kReady);
+      child = fork_and_reset();
+      return woken;
+    };
+    const Nanos deadline = carrier.now() + 10;
+    const Wake wake = wait(&ticket, kUninterruptible, deadline);
+    if (child == 0) _exit(wake == expected && (wake == Wake::kReady || carrier.now() == deadline) ? 42 : 1);
+    EXPECT_EQ(wake, expected);
+    EXPECT_EQ(exit_status_of(child), 42);
+    Engine::join(other);
+  }
 }
 
 }  // namespace
