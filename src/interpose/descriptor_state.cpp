@@ -114,11 +114,10 @@ Nanos socket_time_limit(int fd, short events) noexcept {
   return time_limit(fd, events & POLLOUT ? SO_SNDTIMEO : SO_RCVTIMEO);
 }
 
-size_t receive_low_water(int fd, size_t wanted) noexcept {
+size_t receive_low_water(int fd) noexcept {
   if (!(in_use() & kLowWater)) [[likely]]
     return 1;
-  const auto bytes = static_cast<size_t>(low_water(fd));
-  return bytes < wanted ? bytes : wanted;
+  return static_cast<size_t>(low_water(fd));
 }
 
 void note_socket_option(int level, int option) noexcept {

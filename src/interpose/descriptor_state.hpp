@@ -17,9 +17,8 @@ int socket_option(int fd, int option) noexcept;
 /// without limit. Asks the kernel only if some socket of the process may have such a limit.
 Nanos socket_time_limit(int fd, short events) noexcept;
 
-/// How many bytes a receive of `wanted` waits for, as SO_RCVLOWAT says. Asks the kernel only if some socket of the process
-/// may have that option.
-size_t receive_low_water(int fd, size_t wanted) noexcept;
+/// SO_RCVLOWAT of socket `fd`. Asks the kernel only if some socket of the process may have that option.
+size_t receive_low_water(int fd) noexcept;
 
 /// The options above are known to be in use from now on. To be called before they are set.
 void note_socket_option(int level, int option) noexcept;

@@ -1,5 +1,5 @@
-// poll, epoll_wait and kin. The kernel's own call answers, with a timeout of 0; between two such calls the fiber waits for
-// all descriptors at once, for an epoll set by waiting for the set's own descriptor.
+// poll, epoll_wait and kin. The kernel's own call answers, with a timeout of 0; between two such calls the fiber
+// waits for all descriptors at once, for an epoll set by waiting for the set's own descriptor.
 #include "interpose/polling_wait.hpp"
 #include "interpose/signals.hpp"
 
@@ -78,9 +78,13 @@ long wait_for_events(int set, Nanos deadline, const char* call, Attempt&& attemp
 int epoll_as_fiber(int set, epoll_event* events, int count, Nanos deadline, const sigset_t* mask,
                    const char* call) noexcept {
   const auto attempt = [&]() noexcept { return WEFT_TRY(epoll_wait, set, events, count, 0); };
-  const long ready =
-      mask ? sys::call(SYS_epoll_pwait, set, events, count, 0, mask_bits(mask), kMaskSize) : attempt();
+  const long ready = attempt();
   if (ready != 0 || deadline == 0) return static_cast<int>(libc_result(ready));
+  if (mask) {
+    // Unlike ppoll(2), epoll_pwait(2) lets no pending signal through when it is not to wait.
+    pollfd one{set, POLLIN, 0};
+    if (sys::call(SYS_ppoll, &one, 1, &kAtOnce, mask_bits(mask), kMaskSize) == -EINTR) return fail(EINTR);
+  }
   SignalMaskScope scope(mask);
   if (scope.interrupted()) return fail(EINTR);
   return static_cast<int>(libc_result(wait_for_events(set, deadline, call, attempt)));

@@ -114,7 +114,8 @@ long wait_for_any(Sets& sets, Nanos deadline, const char* call) noexcept {
   bool in_slices = false;
   for (;;) {
     const Nanos slice = in_slices ? later(monotonic_now(), kSlice) : kNever;
-    const Wake wake = Poller::of_this_carrier().wait(waits.all(), slice < deadline ? slice : deadline, kPollFlags, call);
+    const Nanos until = slice < deadline ? slice : deadline;
+    const Wake wake = Poller::of_this_carrier().wait(waits.all(), until, kPollFlags, call);
     if (wake == Wake::kCancelled) return -ECANCELED;
     if (wake == Wake::kClosed) return -EBADF;
     const long ready = sets.attempt(nullptr);

@@ -1,14 +1,15 @@
 // Accepting and connecting: the two calls that know no MSG_DONTWAIT.
 //
-// accept. Readiness does not mean that accept(2) will not block: another process that shares the listener may be faster,
-// and the carrier would stand still until somebody else connects. With io_uring the kernel is asked to accept without
-// waiting. Without it a thread of the pool accepts, once poll(2) says that there is something to accept; one fiber at a time
-// for each listener, lest a hundred that wait for one connection take a hundred threads. If that connection is stolen
-// all the same, the thread waits for the next one, and the fiber, which cannot be interrupted meanwhile, with it.
+// accept. Readiness does not mean that accept(2) will not block: another process that shares the listener may be
+// faster, and the carrier would stand still until somebody else connects. With io_uring the kernel is asked to accept
+// without waiting. Without it a thread of the pool accepts, once poll(2) says that there is something to accept; one
+// fiber at a time for each listener, lest a hundred that wait for one connection take a hundred threads. If that
+// connection is stolen all the same, the thread waits for the next one, and the fiber, which cannot be interrupted
+// meanwhile, with it.
 //
-// connect. O_NONBLOCK is set for the microseconds of the system call itself, and put back. Somebody who reads from the same
-// description in that very moment, in another process or OS thread, may see EAGAIN; on a socket that is not connected yet
-// there is nothing to read.
+// connect. O_NONBLOCK is set for the microseconds of the system call itself, and put back. Somebody who reads from
+// the same description in that very moment, in another process or OS thread, may see EAGAIN; on a socket that is not
+// connected yet there is nothing to read.
 #include <fcntl.h>
 #include <poll.h>
 
@@ -92,6 +93,7 @@ long accept_without_ring(int fd, sockaddr* address, socklen_t* address_length, i
 }
 
 long accept_connection(int fd, sockaddr* address, socklen_t* address_length, int flags, const char* call) noexcept {
+  if (flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) return WEFT_TRY(accept4, fd, address, address_length, flags);  // fails
   IoWait wait(fd, POLLIN, call);
   for (;;) {
     long result = kNoRing;

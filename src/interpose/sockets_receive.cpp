@@ -1,7 +1,9 @@
-// Receiving. One attempt that does not block, then waits; MSG_WAITALL and SO_RCVLOWAT, which the kernel heeds only where it
-// may block, take a loop.
+// Receiving. One attempt that does not block, then waits; MSG_WAITALL and SO_RCVLOWAT, which the kernel heeds only
+// where it may block, take a loop.
 #include <poll.h>
 #include <sys/ioctl.h>
+
+#include <algorithm>
 
 #include "interpose/descriptor_state.hpp"
 #include "interpose/sockets_transfer.hpp"
@@ -30,7 +32,7 @@ long receive(int fd, int flags, const char* call, Attempt&& attempt) noexcept {
 
 int bytes_ready(int fd) noexcept {
   int bytes = 0;
-  return sys::call(SYS_ioctl, fd, FIONREAD, &bytes) < 0 ? -1 : bytes;
+  return sys::call(SYS_ioctl, fd, FIONREAD, &bytes) < 0 ? 0 : bytes;
 }
 
 bool has_ended(int fd) noexcept {
@@ -87,8 +89,8 @@ class PiecewiseReceive {
   bool more_ = false;
 };
 
-// Receives until there are `target` bytes, as a blocking call on a stream does; stops early at the end of the stream, an
-// error, a signal, or at descriptors, which the kernel never glues to what follows them.
+// Receives until there are `target` bytes, as a blocking call on a stream does; stops early at the end of the stream,
+// an error, a signal, or at descriptors, which the kernel never glues to what follows them.
 long receive_until(int fd, msghdr& message, int flags, size_t target, const char* call) noexcept {
   PiecewiseReceive pieces(fd, message, flags);
   IoWait wait(fd, POLLIN, call);
@@ -103,39 +105,46 @@ long receive_until(int fd, msghdr& message, int flags, size_t target, const char
       wait.progressed();
       if (pieces.may_have_more()) continue;
     }
-    // To peek at more than there is there is no event: what was peeked at is ready all the time.
-    const bool blind = (flags & MSG_PEEK) && pieces.received() > 0;
+    // To peek at more than there is there is no event: what was peeked at is ready all the time. Nor is there one for
+    // the rest that is less than SO_RCVLOWAT.
+    const bool blind = pieces.received() > 0 && ((flags & MSG_PEEK) || receive_low_water(fd) > 1);
     if (blind && (is_nonblocking(fd) || has_ended(fd))) break;
     if (const int error = blind ? wait.next_blindly() : wait.next()) {
       if (pieces.received() == 0) return -error;
       break;
     }
     // An attempt now would take the error away from the next call, to which it belongs.
-    if (pieces.received() > 0 && (wait.seen() & POLLERR) && bytes_ready(fd) <= 0) break;
+    if (pieces.received() > 0 && (wait.seen() & POLLERR) && bytes_ready(fd) == 0) break;
   }
   pieces.publish();
   return static_cast<long>(pieces.received());
 }
 
-size_t target_of(int fd, size_t length, int flags) noexcept {
-  if (flags & kNeverWaits) return 1;
-  return flags & MSG_WAITALL ? length : receive_low_water(fd, length);
+// Has a receive of `length` bytes wait until SO_RCVLOWAT is satisfied. There is no event for that if `length` is less.
+// Returns 0 or an errno.
+int wait_for_low_water(int fd, size_t length, int flags, const char* call) noexcept {
+  const auto wanted = static_cast<int>(std::min(length, receive_low_water(fd)));
+  if (wanted <= 1 || (flags & kNeverWaits) || is_nonblocking(fd) || socket_option(fd, SO_TYPE) != SOCK_STREAM) return 0;
+  IoWait wait(fd, POLLIN, call);
+  while (bytes_ready(fd) < wanted && !has_ended(fd))
+    if (const int error = wait.next_blindly()) return bytes_ready(fd) > 0 ? 0 : error;
+  return 0;
 }
 
 ssize_t receive_buffer(int fd, void* buffer, size_t length, int flags, sockaddr* address, socklen_t* address_length,
                        const char* call) noexcept {
-  const size_t target = target_of(fd, length, flags);
-  if (target > 1) [[unlikely]] {
+  if ((flags & MSG_WAITALL) && !(flags & kNeverWaits)) {
     iovec vector{buffer, length};
     msghdr message{};
     message.msg_iov = &vector;
     message.msg_iovlen = 1;
     message.msg_name = address;
     message.msg_namelen = address && address_length ? *address_length : 0;
-    const long result = receive_until(fd, message, flags, target, call);
+    const long result = receive_until(fd, message, flags, length, call);
     if (result >= 0 && address && address_length) *address_length = message.msg_namelen;
     return libc_result(result);
   }
+  if (const int error = wait_for_low_water(fd, length, flags, call)) return fail(error);
   return libc_result(receive(fd, flags, call, [&]() noexcept {
     return WEFT_TRY(recvfrom, fd, buffer, length, flags | MSG_DONTWAIT, address, address_length);
   }));
@@ -144,13 +153,12 @@ ssize_t receive_buffer(int fd, void* buffer, size_t length, int flags, sockaddr*
 }  // namespace
 
 long receive_message(int fd, msghdr& message, int flags, const char* call) noexcept {
-  const bool whole = (flags & MSG_WAITALL) && !(flags & kNeverWaits);
-  const size_t target = whole ? BufferCursor::size_of(message) : target_of(fd, SIZE_MAX, flags);
   long result;
-  if (target > 1) [[unlikely]] {
-    const size_t length = BufferCursor::size_of(message);
-    result = receive_until(fd, message, flags, target < length ? target : length, call);
+  if ((flags & MSG_WAITALL) && !(flags & kNeverWaits)) {
+    result = receive_until(fd, message, flags, BufferCursor::size_of(message), call);
   } else {
+    if (receive_low_water(fd) > 1) [[unlikely]]
+      if (const int error = wait_for_low_water(fd, BufferCursor::size_of(message), flags, call)) return -error;
     result = receive(fd, flags, call,
                      [&]() noexcept { return WEFT_TRY(recvmsg, fd, &message, flags | MSG_DONTWAIT); });
   }

@@ -16,6 +16,12 @@ namespace {
 // With MSG_FASTOPEN the first send connects; where it may not block it says EINPROGRESS and has sent nothing.
 bool would_block(long result) noexcept { return result == -EAGAIN || result == -EINPROGRESS; }
 
+// Whether the first attempt is all there is to do for a message of `length` bytes.
+bool is_final(long result, size_t length, int flags) noexcept {
+  if (result < 0) return (flags & MSG_DONTWAIT) || !would_block(result);
+  return static_cast<size_t>(result) >= length || (flags & MSG_DONTWAIT);
+}
+
 msghdr message_of(iovec& vector, const sockaddr* address, socklen_t address_length) noexcept {
   msghdr message{};
   message.msg_iov = &vector;
@@ -64,8 +70,7 @@ long finish_send(int fd, const msghdr& message, int flags, long result, const ch
 
 long send_message(int fd, const msghdr& message, int flags, const char* call) noexcept {
   const long result = WEFT_TRY(sendmsg, fd, &message, flags | MSG_DONTWAIT);
-  if (flags & MSG_DONTWAIT) return result;
-  if (result >= 0 ? static_cast<size_t>(result) >= BufferCursor::size_of(message) : !would_block(result)) [[likely]]
+  if (is_final(result, result < 0 ? 0 : BufferCursor::size_of(message), flags)) [[likely]]
     return result;
   return finish_send(fd, message, flags, result, call);
 }
@@ -73,7 +78,7 @@ long send_message(int fd, const msghdr& message, int flags, const char* call) no
 ssize_t routed::send(int fd, const void* buffer, size_t length, int flags) noexcept {
   WEFT_STRAIGHT(send, fd, buffer, length, flags)
   const long result = WEFT_TRY(sendto, fd, buffer, length, flags | MSG_DONTWAIT, nullptr, 0);
-  if (static_cast<size_t>(result) == length || (flags & MSG_DONTWAIT) || (result < 0 && !would_block(result))) [[likely]]
+  if (is_final(result, length, flags)) [[likely]]
     return libc_result(result);
   iovec vector{const_cast<void*>(buffer), length};
   return libc_result(finish_send(fd, message_of(vector, nullptr, 0), flags, result, "send"));
@@ -83,7 +88,7 @@ ssize_t routed::sendto(int fd, const void* buffer, size_t length, int flags, con
                        socklen_t address_length) noexcept {
   WEFT_STRAIGHT(sendto, fd, buffer, length, flags, address, address_length)
   const long result = WEFT_TRY(sendto, fd, buffer, length, flags | MSG_DONTWAIT, address, address_length);
-  if (static_cast<size_t>(result) == length || (flags & MSG_DONTWAIT) || (result < 0 && !would_block(result))) [[likely]]
+  if (is_final(result, length, flags)) [[likely]]
     return libc_result(result);
   iovec vector{const_cast<void*>(buffer), length};
   return libc_result(finish_send(fd, message_of(vector, address, address_length), flags, result, "sendto"));

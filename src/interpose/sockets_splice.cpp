@@ -1,7 +1,8 @@
 // Moving data between descriptors in the kernel: sendfile, splice, tee, vmsplice.
 //
-// sendfile(2) to a socket knows no way not to block but O_NONBLOCK, which others may share. So for a blocking socket it is
-// made of reads and of sends with MSG_DONTWAIT: one copy more, in exchange for any number of slow receivers on one carrier.
+// sendfile(2) to a socket knows no way not to block but O_NONBLOCK, which others may share. So for a blocking socket
+// it is made of reads and of sends with MSG_DONTWAIT: one copy more, in exchange for any number of slow receivers on
+// one carrier.
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/ioctl.h>
@@ -146,7 +147,8 @@ long splice_between(const End& in, off64_t* in_offset, const End& out, off64_t* 
 ssize_t routed::sendfile(int out, int in, off_t* offset, size_t count) noexcept {
   WEFT_STRAIGHT(sendfile, out, in, offset, count)
   if (count == 0 || is_nonblocking(out) != 0) return real::sendfile(out, in, offset, count);
-  // Whatever the kernel would refuse, it shall refuse itself; and what is no socket keeps it busy, or waiting, for a while.
+  // Whatever the kernel would refuse, it shall refuse itself; and what is no socket keeps it busy, or waiting, for a
+  // while.
   const mode_t source = kind_of(in);
   const long access = sys::call(SYS_fcntl, in, F_GETFL);
   if (source == 0 || (access & O_ACCMODE) == O_WRONLY) return real::sendfile(out, in, offset, count);
@@ -162,7 +164,8 @@ ssize_t routed::sendfile(int out, int in, off_t* offset, size_t count) noexcept 
   return libc_result(sent);
 }
 
-ssize_t routed::splice(int in, off64_t* in_offset, int out, off64_t* out_offset, size_t length, unsigned flags) noexcept {
+ssize_t routed::splice(int in, off64_t* in_offset, int out, off64_t* out_offset, size_t length,
+                       unsigned flags) noexcept {
   WEFT_STRAIGHT(splice, in, in_offset, out, out_offset, length, flags)
   const End source{in, POLLIN}, target{out, POLLOUT};
   if (length == 0 || source.kind == 0 || target.kind == 0 || (!S_ISFIFO(source.kind) && !S_ISFIFO(target.kind)))
@@ -189,6 +192,7 @@ ssize_t routed::splice(int in, off64_t* in_offset, int out, off64_t* out_offset,
 ssize_t routed::tee(int in, int out, size_t length, unsigned flags) noexcept {
   WEFT_STRAIGHT(tee, in, out, length, flags)
   const End source{in, POLLIN}, target{out, POLLOUT};
+  if (!S_ISFIFO(source.kind) || !S_ISFIFO(target.kind)) return real::tee(in, out, length, flags);
   return libc_result(between(source, target, flags, "tee", [&]() noexcept {
     return sys::call(SYS_tee, in, out, length, flags | SPLICE_F_NONBLOCK);
   }));

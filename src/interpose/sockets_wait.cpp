@@ -39,8 +39,8 @@ int IoWait::next() noexcept {
     asked_ = true;
     start();
   } else if (in_vain_ >= 0 && poll_now({&wait_, 1}) > 0) {
-    // Ready, and yet the last attempt would have blocked. Once, somebody else may have been faster. But some sockets claim
-    // to be writable while the receiver's queue is full (AF_UNIX datagrams with an address, netlink).
+    // Ready, and yet the last attempt would have blocked. Once, somebody else may have been faster. But some sockets
+    // claim to be writable while the receiver's queue is full (AF_UNIX datagrams with an address, netlink).
     return ++in_vain_ < 2 ? 0 : next_blindly();
   }
   in_vain_ = 0;
