@@ -13,6 +13,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "fiber/parking_lot.hpp"
 #include "poll/poller.hpp"
@@ -105,6 +106,33 @@ inline FdPair pipe_pair() {
   pair.first = fds[0];
   pair.second = fds[1];
   return pair;
+}
+
+inline FdWait wait_for(int fd, short events) {
+  FdWait wait;
+  wait.fd = fd;
+  wait.events = events;
+  return wait;
+}
+
+inline void put(int fd, size_t count = 1) {
+  const std::string bytes(count, 'x');
+  ASSERT_EQ(::write(fd, bytes.data(), count), static_cast<ssize_t>(count));
+}
+
+/// Writes until the descriptor takes no more.
+inline void fill(int fd) {
+  ::fcntl(fd, F_SETFL, O_NONBLOCK);
+  const std::vector<char> bytes(1 << 16);
+  while (::write(fd, bytes.data(), bytes.size()) > 0) {
+  }
+}
+
+inline void drain(int fd) {
+  ::fcntl(fd, F_SETFL, O_NONBLOCK);
+  std::vector<char> bytes(1 << 16);
+  while (::read(fd, bytes.data(), bytes.size()) > 0) {
+  }
 }
 
 /// Closes `fd` as a routed close() does.
