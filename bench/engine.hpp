@@ -30,7 +30,8 @@ struct Engine {
 /// `count` fibers that run `body`; joined when it goes.
 class Fibers {
  public:
-  Fibers(Engine& engine, int64_t count, std::function<void()> body, size_t stack_size = StackPool::kMinimumSize)
+  Fibers(Engine& engine, int64_t count, std::function<void()> body,
+         size_t stack_size = StackPool::kMinimumSize)
       : body_(std::move(body)) {
     fibers_.reserve(static_cast<size_t>(count));
     for (int64_t i = 0; i < count; ++i) {

@@ -34,7 +34,8 @@ int run(int64_t count, size_t stack_size) {
   const int64_t resident = status_kib("VmRSS:"), tables = status_kib("VmPTE:");
   const Nanos start = monotonic_now();
   {
-    Fibers fibers(engine, count, [&] { engine.wait_for(gate); }, stack_size);
+    Fibers fibers(
+        engine, count, [&] { engine.wait_for(gate); }, stack_size);
     const Nanos created = monotonic_now();
     engine.carrier.yield();
     const Nanos parked = monotonic_now();
@@ -44,14 +45,16 @@ int run(int64_t count, size_t stack_size) {
     printf("%lld idle fibers: %.2f KiB each (%.2f resident, %.2f page tables), %lld mappings\n",
            static_cast<long long>(count), each(memory + page_tables), each(memory), each(page_tables),
            static_cast<long long>(mappings()));
-    printf("created in %.0f ns each, first run and park %.0f ns each", nanos(created - start), nanos(parked - created));
+    printf("created in %.0f ns each, first run and park %.0f ns each", nanos(created - start),
+           nanos(parked - created));
     engine.open(gate);
     const Nanos opened = monotonic_now();
     engine.carrier.yield();
     printf(", woken in %.0f ns each, last run and end %.0f ns each\n", nanos(opened - parked),
            nanos(monotonic_now() - opened));
   }
-  printf("left when all are gone: %lld KiB resident\n", static_cast<long long>(status_kib("VmRSS:") - resident));
+  printf("left when all are gone: %lld KiB resident\n",
+         static_cast<long long>(status_kib("VmRSS:") - resident));
   return 0;
 }
 
@@ -59,5 +62,6 @@ int run(int64_t count, size_t stack_size) {
 }  // namespace weft
 
 int main(int argc, char** argv) {
-  return weft::run(argc > 1 ? atoll(argv[1]) : 1'000'000, (argc > 2 ? strtoul(argv[2], nullptr, 10) : 16) * 1024);
+  return weft::run(argc > 1 ? atoll(argv[1]) : 1'000'000,
+                   (argc > 2 ? strtoul(argv[2], nullptr, 10) : 16) * 1024);
 }

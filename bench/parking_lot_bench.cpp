@@ -7,11 +7,12 @@ namespace weft {
 namespace {
 
 void park_at(const void* address) {
-  ParkingLot::instance().park(address, kNever, kUninterruptible, {WaitKind::kLock, "bench", address}, [] { return true; });
+  ParkingLot::instance().park(address, kNever, kUninterruptible, {WaitKind::kLock, "bench", address},
+                              [] { return true; });
 }
 
-// Two fibers wake each other through the lot while `range(0)` others wait, each at an address of its own. One item is one
-// park, one wake and one switch.
+// Two fibers wake each other through the lot while `range(0)` others wait, each at an address of its own. One
+// item is one park, one wake and one switch.
 void wake_beside_idle(benchmark::State& state) {
   Engine engine;
   std::vector<uint64_t> words(static_cast<size_t>(state.range(0)));

@@ -36,8 +36,10 @@ BENCHMARK(yield)->Arg(2)->Arg(1'000);
 
 // The same from eight calls down, as a fiber does that waits inside a library.
 [[gnu::noinline]] void yield_below(Carrier& carrier, int calls) {
-  if (calls == 0) carrier.yield();
-  else yield_below(carrier, calls - 1);
+  if (calls == 0)
+    carrier.yield();
+  else
+    yield_below(carrier, calls - 1);
   asm volatile("");  // no tail call
 }
 
@@ -92,7 +94,8 @@ void create_run_join(benchmark::State& state) {
 }
 BENCHMARK(create_run_join);
 
-// The running fiber wakes another and parks until that has woken it in turn: two parks, two wakes, two switches.
+// The running fiber wakes another and parks until that has woken it in turn: two parks, two wakes, two
+// switches.
 void park_unpark(benchmark::State& state) {
   Engine engine;
   Fiber& self = engine.carrier.running();

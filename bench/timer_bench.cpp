@@ -14,7 +14,8 @@ struct Crowd {
   explicit Crowd(int64_t count) : timers(static_cast<size_t>(count)) {
     wheel.expire(kStart, [](Timer&) {});
     std::mt19937_64 random(1);
-    for (Timer& timer : timers) wheel.insert(timer, kStart + kSecond + static_cast<Nanos>(random() % (60 * kSecond)));
+    for (Timer& timer : timers)
+      wheel.insert(timer, kStart + kSecond + static_cast<Nanos>(random() % (60 * kSecond)));
   }
   static constexpr Nanos kStart = 1'000'000 * kSecond;
   TimerWheel wheel;

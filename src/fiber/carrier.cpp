@@ -113,8 +113,8 @@ void Carrier::post(InboxNode& node) noexcept {
 }
 
 void Carrier::request_attention() noexcept {
-  // seq_cst on both sides (see wait_for_ready): either the carrier sees the request before it sleeps, or we see that
-  // it is about to sleep.
+  // seq_cst on both sides (see wait_for_ready): either the carrier sees the request before it sleeps, or we
+  // see that it is about to sleep.
   attention_.fetch_or(kRequested, std::memory_order_seq_cst);
   if (sleeping_.load(std::memory_order_seq_cst) && sleeping_.exchange(false, std::memory_order_seq_cst))
     events_->interrupt();
@@ -268,8 +268,8 @@ inline void Carrier::switch_to(Fiber& next, bool dying) noexcept {
   jump_to(next, dying);
 }
 
-// All that can be done beforehand is, so that a switch ends where the next fiber's stack is found. What lies at addresses of
-// the OS thread is the next fiber's before it runs: from then on nothing may look at errno.
+// All that can be done beforehand is, so that a switch ends where the next fiber's stack is found. What lies
+// at addresses of the OS thread is the next fiber's before it runs: from then on nothing may look at errno.
 [[gnu::always_inline]] inline void Carrier::jump_to(Fiber& next, bool dying) noexcept {
   Fiber& self = *running_;
   __atomic_store_n(&running_, &next, __ATOMIC_RELAXED);
@@ -304,7 +304,8 @@ void Carrier::exit_fiber(void* result) noexcept {
   __builtin_unreachable();
 }
 
-// Frees what the fiber that ended last still held. Not done by the fiber that is switched to: each switch would have to look.
+// Frees what the fiber that ended last still held. Not done by the fiber that is switched to: each switch
+// would have to look.
 void Carrier::reap() noexcept {
   Fiber* zombie = zombie_;
   if (!zombie) return;
@@ -327,7 +328,8 @@ Wake Carrier::park(Nanos deadline) noexcept {
     next_timer_.store(timers_.next_deadline(), std::memory_order_relaxed);
   }
   suspend();
-  // The fiber itself takes its timer out, and not who wakes it: that may be another thread, before the timer is set.
+  // The fiber itself takes its timer out, and not who wakes it: that may be another thread, before the timer
+  // is set.
   if (self.timer_.pending()) {
     timers_.remove(self.timer_);
     next_timer_.store(timers_.next_deadline(), std::memory_order_relaxed);
@@ -345,8 +347,7 @@ Wake Carrier::sleep_until(Nanos deadline, uint8_t flags, const char* call) noexc
 bool Carrier::has_work(Nanos now) noexcept {
   return ready_count() > 0 || next_timer_.load(std::memory_order_relaxed) <= now ||
          inbox_.load(std::memory_order_relaxed) != nullptr ||
-         (attention_.load(std::memory_order_relaxed) & kRequested) ||
-         events_->has_events();
+         (attention_.load(std::memory_order_relaxed) & kRequested) || events_->has_events();
 }
 
 Carrier::Stats Carrier::stats() const noexcept {

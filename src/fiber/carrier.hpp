@@ -15,15 +15,17 @@ class Monitor;
 
 /// Runs fibers, first in first out, on the OS thread that attached it.
 ///
-/// There is no scheduler fiber: a fiber that parks looks for the next ready one and switches to it directly; when there
-/// is none, it waits for events on its own stack. However busy the carrier is, timers are looked at every `kPollInterval`
-/// switches, events are polled for then too if `kPollSpacing` has passed, and both as soon as the monitor asks for it.
+/// There is no scheduler fiber: a fiber that parks looks for the next ready one and switches to it directly;
+/// when there is none, it waits for events on its own stack. However busy the carrier is, timers are looked
+/// at every `kPollInterval` switches, events are polled for then too if `kPollSpacing` has passed, and both
+/// as soon as the monitor asks for it.
 ///
 /// Unless said otherwise, a function is for the carrier's own thread.
 class Carrier {
  public:
   static constexpr int kPollInterval = 61;
-  /// Switches take some 10 ns, a poll may cost a system call: polling more often than this would be most of the work.
+  /// Switches take some 10 ns, a poll may cost a system call: polling more often than this would be most of
+  /// the work.
   static constexpr Nanos kPollSpacing = 10 * kMicrosecond;
 
   struct Stats {
@@ -46,8 +48,9 @@ class Carrier {
   /// Makes the calling thread this carrier's, its present stack the main fiber. REQUIRES: it has no carrier.
   /// False with errno set when there is no block for the main fiber.
   bool attach() noexcept;
-  /// The reverse. REQUIRES: called on the main fiber; no other fiber of this carrier is alive; the monitor does not watch
-  /// it. Whoever destroys the carrier then makes sure that no other thread is still inside a call that woke its fibers.
+  /// The reverse. REQUIRES: called on the main fiber; no other fiber of this carrier is alive; the monitor
+  /// does not watch it. Whoever destroys the carrier then makes sure that no other thread is still inside a
+  /// call that woke its fibers.
   void detach() noexcept;
 
   Fiber& main_fiber() const noexcept { return *main_; }
@@ -59,8 +62,8 @@ class Carrier {
   /// Lets every fiber that is ready run before the caller goes on. Returns at once where there is none.
   void yield() noexcept;
 
-  /// Suspends the running fiber, which has announced its wait with begin_wait(), until an unpark() of it or until
-  /// `deadline` (absolute, of the carrier's clock).
+  /// Suspends the running fiber, which has announced its wait with begin_wait(), until an unpark() of it or
+  /// until `deadline` (absolute, of the carrier's clock).
   Wake park(Nanos deadline = kNever) noexcept;
 
   /// Parks until `deadline`.
@@ -75,10 +78,12 @@ class Carrier {
   /// Has `node.run(node, *this)` called on the carrier's thread, soon. Any thread; not from a signal handler.
   void post(InboxNode& node) noexcept;
 
-  /// From a signal handler, on any thread: the carrier will call the attention hook soon, waking up if it idles.
+  /// From a signal handler, on any thread: the carrier will call the attention hook soon, waking up if it
+  /// idles.
   void request_attention() noexcept;
 
-  /// What the layer that handles signals wants called between switches after request_attention(). Must not switch.
+  /// What the layer that handles signals wants called between switches after request_attention(). Must not
+  /// switch.
   void set_attention_hook(void (*hook)(Carrier&) noexcept) noexcept { attention_hook_ = hook; }
 
   /// The time of the last poll: at most as old as the present fiber's run. For what need not be exact.
@@ -123,8 +128,8 @@ class Carrier {
  private:
   friend class Fiber;
 
-  // What attention_ is made of: something was posted, or a signal handler ran; the monitor wants events polled for, which is
-  // no reason for it to take the carrier for one with work to do.
+  // What attention_ is made of: something was posted, or a signal handler ran; the monitor wants events
+  // polled for, which is no reason for it to take the carrier for one with work to do.
   static constexpr uint8_t kRequested = 1, kPollAsked = 2;
 
   void suspend() noexcept;
@@ -151,7 +156,7 @@ class Carrier {
   Fiber* running_ = nullptr;
   ReadyQueue ready_;
   uint64_t tend_at_ = kPollInterval;  // the switch to look at timers and events after
-  uint64_t kernel_mask_ = 0;  // the OS thread's signal mask as last set
+  uint64_t kernel_mask_ = 0;          // the OS thread's signal mask as last set
   ThreadAddresses addresses_;
 
   Clock& clock_;

@@ -1,8 +1,8 @@
 // Time as the engine counts it: nanoseconds of CLOCK_MONOTONIC in a 64-bit integer.
 #pragma once
 
-#include <ctime>
 #include <cstdint>
+#include <ctime>
 
 namespace weft {
 

@@ -19,7 +19,8 @@ using boost::context::detail::fcontext_t;
 using boost::context::detail::make_fcontext;
 using boost::context::detail::transfer_t;
 
-/// Stores the present context in *from and goes on where `to` left off, or begins it. Returns when something switches back.
+/// Stores the present context in *from and goes on where `to` left off, or begins it. Returns when something
+/// switches back.
 extern "C" [[gnu::visibility("hidden")]] void weft_switch_stack(fcontext_t to, fcontext_t* from) noexcept;
 
 /// A fiber's side of the sanitizers' bookkeeping; empty in a plain build.
@@ -50,7 +51,8 @@ class SanitizerState {
 #endif
   }
   /// The running fiber is about to switch to `next`; `dying`: for good.
-  [[gnu::always_inline]] void leave([[maybe_unused]] SanitizerState& next, [[maybe_unused]] bool dying) noexcept {
+  [[gnu::always_inline]] void leave([[maybe_unused]] SanitizerState& next,
+                                    [[maybe_unused]] bool dying) noexcept {
 #ifdef WEFT_ASAN
     __sanitizer_start_switch_fiber(dying ? nullptr : &fake_stack_, next.stack_base_, next.stack_size_);
 #endif

@@ -12,19 +12,22 @@ class EventSource {
  public:
   virtual ~EventSource() = default;
 
-  /// Collects what has happened and unparks the fibers concerned. Blocks for at most `timeout` (0: not at all;
-  /// kNever: without end) when nothing has; also returns on a signal and after interrupt(). Never returns later than
-  /// the kernel's timer granularity makes it. Called by the carrier's own thread only; must not switch.
+  /// Collects what has happened and unparks the fibers concerned. Blocks for at most `timeout` (0: not at
+  /// all; kNever: without end) when nothing has; also returns on a signal and after interrupt(). Never
+  /// returns later than the kernel's timer granularity makes it. Called by the carrier's own thread only;
+  /// must not switch.
   virtual void poll(Nanos timeout) noexcept = 0;
 
-  /// Makes a poll() that blocks now, or the next one that would, return at once. Any thread; async-signal-safe.
+  /// Makes a poll() that blocks now, or the next one that would, return at once. Any thread;
+  /// async-signal-safe.
   virtual void interrupt() noexcept = 0;
 
-  /// A hint, from any thread: might poll(0) unpark a fiber? Asked by the monitor of a carrier that has not polled
-  /// for a while. May make a system call; must not block.
+  /// A hint, from any thread: might poll(0) unpark a fiber? Asked by the monitor of a carrier that has not
+  /// polled for a while. May make a system call; must not block.
   virtual bool has_events() noexcept = 0;
 
-  /// In a fork child, on the surviving thread: starts afresh, without touching what is shared with the parent.
+  /// In a fork child, on the surviving thread: starts afresh, without touching what is shared with the
+  /// parent.
   virtual void reset_after_fork() noexcept = 0;
 };
 

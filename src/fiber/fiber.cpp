@@ -16,8 +16,8 @@
 
 namespace weft {
 
-// All blocks stand in one reserved range of addresses, of which only what is used is ever touched. So a block has an
-// index, pointers to blocks can be told from others, and all of them can be visited without a lock.
+// All blocks stand in one reserved range of addresses, of which only what is used is ever touched. So a block
+// has an index, pointers to blocks can be told from others, and all of them can be visited without a lock.
 class FiberTable {
  public:
   static FiberTable& instance() noexcept {
@@ -43,8 +43,8 @@ class FiberTable {
   }
 
   void free(Fiber& fiber) noexcept {
-    // Member by member, not by a constructor: others may be looking at the atomic ones. And tickets go on counting, so that
-    // one given out by the block's previous fiber never fits.
+    // Member by member, not by a constructor: others may be looking at the atomic ones. And tickets go on
+    // counting, so that one given out by the block's previous fiber never fits.
     fiber.state_.store(Fiber::State::kFree, std::memory_order_release);
     fiber.done_.store(0, std::memory_order_relaxed);
     fiber.cancelled_.store(false, std::memory_order_relaxed);
@@ -81,9 +81,9 @@ class FiberTable {
   }
 
   void reset_after_fork(Fiber* survivor) noexcept {
-    // Blocks of fibers that did not survive are left alone, stacks included: what they hold (a handle somewhere, the
-    // caller's frames) may still be looked at. The child's own fibers come from new blocks, since another thread may have
-    // been changing the free list, or making the block after the last.
+    // Blocks of fibers that did not survive are left alone, stacks included: what they hold (a handle
+    // somewhere, the caller's frames) may still be looked at. The child's own fibers come from new blocks,
+    // since another thread may have been changing the free list, or making the block after the last.
     lock_.reset_after_fork();
     free_ = nullptr;
     if (const size_t used = this->used(); used < committed_) {
@@ -110,7 +110,8 @@ class FiberTable {
     if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
       capacity_ = std::min<size_t>(capacity_, limit.rlim_cur / 16 / sizeof(Fiber));
     for (; capacity_ > 0; capacity_ /= 2) {
-      void* memory = mmap(nullptr, capacity_ * sizeof(Fiber), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      void* memory = mmap(nullptr, capacity_ * sizeof(Fiber), PROT_NONE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
       if (memory == MAP_FAILED) continue;
       madvise(memory, capacity_ * sizeof(Fiber), MADV_NOHUGEPAGE);
       blocks_ = static_cast<Fiber*>(memory);
@@ -145,17 +146,32 @@ class FiberTable {
 };
 
 const char* to_string(WaitKind kind) noexcept {
-  static constexpr const char* kNames[kWaitKinds] = {"io", "sleep", "lock", "join", "offload", "child", "other"};
+  static constexpr const char* kNames[kWaitKinds] = {"io",      "sleep", "lock", "join",
+                                                     "offload", "child", "other"};
   return kNames[static_cast<int>(kind)];
 }
 
-Fiber* Fiber::allocate() noexcept { return FiberTable::instance().allocate(); }
-void Fiber::count_done() noexcept { FiberTable::instance().count_done(); }
-size_t Fiber::block_count() noexcept { return FiberTable::instance().used(); }
-Fiber& Fiber::block(size_t index) noexcept { return FiberTable::instance().at(index); }
-bool Fiber::is_block(const void* pointer) noexcept { return FiberTable::instance().contains(pointer); }
-Fiber::Counts Fiber::counts() noexcept { return FiberTable::instance().counts(); }
-void Fiber::reset_after_fork(Fiber* survivor) noexcept { FiberTable::instance().reset_after_fork(survivor); }
+Fiber* Fiber::allocate() noexcept {
+  return FiberTable::instance().allocate();
+}
+void Fiber::count_done() noexcept {
+  FiberTable::instance().count_done();
+}
+size_t Fiber::block_count() noexcept {
+  return FiberTable::instance().used();
+}
+Fiber& Fiber::block(size_t index) noexcept {
+  return FiberTable::instance().at(index);
+}
+bool Fiber::is_block(const void* pointer) noexcept {
+  return FiberTable::instance().contains(pointer);
+}
+Fiber::Counts Fiber::counts() noexcept {
+  return FiberTable::instance().counts();
+}
+void Fiber::reset_after_fork(Fiber* survivor) noexcept {
+  FiberTable::instance().reset_after_fork(survivor);
+}
 
 Fiber* Fiber::create(Carrier& carrier, Entry entry, void* argument, size_t stack_size) noexcept {
   if (Carrier* here = Carrier::current()) here->reap();  // its stack is the warmest
@@ -173,8 +189,10 @@ Fiber* Fiber::create(Carrier& carrier, Entry entry, void* argument, size_t stack
   fiber->argument_ = argument;
   fiber->references_.store(1, std::memory_order_relaxed);
   // As for threads, the mask comes from whoever creates it.
-  if (Fiber* creator = Carrier::running_fiber()) fiber->identity_.signal_mask = creator->identity_.signal_mask;
-  else sys::call(SYS_rt_sigprocmask, SIG_SETMASK, nullptr, &fiber->identity_.signal_mask, sizeof(uint64_t));
+  if (Fiber* creator = Carrier::running_fiber())
+    fiber->identity_.signal_mask = creator->identity_.signal_mask;
+  else
+    sys::call(SYS_rt_sigprocmask, SIG_SETMASK, nullptr, &fiber->identity_.signal_mask, sizeof(uint64_t));
   fiber->sanitizer_.create();
   fiber->sanitizer_.set_stack(stack.base, stack.size());
   fiber->state_.store(State::kNew, std::memory_order_release);
@@ -200,7 +218,8 @@ uint64_t Fiber::begin_wait(uint8_t flags, const WaitReason& reason) noexcept {
   const uint64_t ticket = (wait_.load(std::memory_order_relaxed) & ~uint64_t{0xff}) + kTicketStep;
   state_.store(State::kParked, std::memory_order_relaxed);
   // seq_cst: either cancel() sees this wait, or the check below sees its request.
-  wait_.store(ticket | kWaiting | ((uint64_t{flags} & kWaitFlagMask) << kFlagShift), std::memory_order_seq_cst);
+  wait_.store(ticket | kWaiting | ((uint64_t{flags} & kWaitFlagMask) << kFlagShift),
+              std::memory_order_seq_cst);
   if ((flags & kCancellable) && cancelled_.load(std::memory_order_seq_cst)) [[unlikely]]
     unpark(ticket, Wake::kCancelled);
   return ticket;

@@ -34,8 +34,8 @@ enum WaitFlags : uint8_t {
   kUninterruptible = 0,
   kCancellable = 1,
   kInterruptible = 2,
-  kRestartable = 4,     ///< with kInterruptible: but not by a handler installed with SA_RESTART
-  kFrontOfQueue = 8,    ///< ParkingLot: before those who wait already, for one that was woken and lost the race
+  kRestartable = 4,   ///< with kInterruptible: but not by a handler installed with SA_RESTART
+  kFrontOfQueue = 8,  ///< ParkingLot: before those who wait already, for one that was woken and lost the race
 };
 
 /// What a fiber waits for; shown by dumps.
@@ -53,8 +53,9 @@ struct InboxNode {
   void* owner = nullptr;  ///< what it lives in
 };
 
-/// A fiber's control block. Blocks are type-stable: they are recycled, never unmapped, so that reading one that has
-/// ended is harmless (a dump does). Reference-counted: one reference from start to end, one for each handle.
+/// A fiber's control block. Blocks are type-stable: they are recycled, never unmapped, so that reading one
+/// that has ended is harmless (a dump does). Reference-counted: one reference from start to end, one for each
+/// handle.
 class alignas(64) Fiber {
  public:
   using Entry = void* (*)(void* argument);
@@ -64,36 +65,36 @@ class alignas(64) Fiber {
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 
-  /// A fiber that will run entry(argument) on a stack of at least `stack_size` bytes once Carrier::start() is called for
-  /// it, with one reference for the caller. Null with errno = ENOMEM or EAGAIN when no stack or block is to be had. Any
-  /// thread.
+  /// A fiber that will run entry(argument) on a stack of at least `stack_size` bytes once Carrier::start() is
+  /// called for it, with one reference for the caller. Null with errno = ENOMEM or EAGAIN when no stack or
+  /// block is to be had. Any thread.
   static Fiber* create(Carrier& carrier, Entry entry, void* argument, size_t stack_size) noexcept;
 
   void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
   void release() noexcept;
 
-  // --- Waiting. A wait is announced with begin_wait() on the fiber itself, which gives a ticket to hand to whoever
-  // may end it; then Carrier::park() suspends. Exactly one unpark() of a ticket succeeds, whichever comes first, and
-  // it makes the fiber run again; later ones find the ticket spent.
+  // --- Waiting. A wait is announced with begin_wait() on the fiber itself, which gives a ticket to hand to
+  // whoever may end it; then Carrier::park() suspends. Exactly one unpark() of a ticket succeeds, whichever
+  // comes first, and it makes the fiber run again; later ones find the ticket spent.
 
-  /// On the running fiber. An unpark() may come as soon as this returns. If the fiber was cancelled already and the
-  /// wait is cancellable, park() will return at once.
+  /// On the running fiber. An unpark() may come as soon as this returns. If the fiber was cancelled already
+  /// and the wait is cancellable, park() will return at once.
   uint64_t begin_wait(uint8_t flags, const WaitReason& reason) noexcept;
 
-  /// Ends the wait `ticket` names. False if it had ended. Any thread; not from a signal handler. The caller makes
-  /// sure that the block is still this fiber's (it holds a lock that the fiber must take before it goes on, or a
-  /// reference).
+  /// Ends the wait `ticket` names. False if it had ended. Any thread; not from a signal handler. The caller
+  /// makes sure that the block is still this fiber's (it holds a lock that the fiber must take before it goes
+  /// on, or a reference).
   bool unpark(uint64_t ticket, Wake wake) noexcept;
 
   /// Ends the present wait if there is one that has `flag` among its flags. Any thread.
   bool end_wait_if(WaitFlags flag, Wake wake) noexcept;
 
-  /// Ends the present wait with Wake::kInterrupted if its contract lets a signal handler do so; `restart`: the handler was
-  /// installed with SA_RESTART. Any thread.
+  /// Ends the present wait with Wake::kInterrupted if its contract lets a signal handler do so; `restart`:
+  /// the handler was installed with SA_RESTART. Any thread.
   bool interrupt(bool restart) noexcept;
 
-  /// Asks the fiber to end: its present or next cancellable wait ends with Wake::kCancelled, as does every later
-  /// one until clear_cancel(). Any thread; REQUIRES: the caller holds a reference.
+  /// Asks the fiber to end: its present or next cancellable wait ends with Wake::kCancelled, as does every
+  /// later one until clear_cancel(). Any thread; REQUIRES: the caller holds a reference.
   void cancel() noexcept;
   void clear_cancel() noexcept { cancelled_.store(false, std::memory_order_relaxed); }
   bool cancel_requested() const noexcept { return cancelled_.load(std::memory_order_relaxed); }
@@ -154,10 +155,13 @@ class alignas(64) Fiber {
   static Fiber* allocate() noexcept;
   static void count_done() noexcept;
   static void reset_after_fork(Fiber* survivor) noexcept;
-  void end_wait() noexcept { wait_.store(wait_.load(std::memory_order_relaxed) & ~uint64_t{0xff}, std::memory_order_relaxed); }
+  void end_wait() noexcept {
+    wait_.store(wait_.load(std::memory_order_relaxed) & ~uint64_t{0xff}, std::memory_order_relaxed);
+  }
 
   // wait_: the ticket in the upper 56 bits; below it 0 (no wait), a Wake (ended), or kWaiting with WaitFlags.
-  static constexpr uint64_t kWaiting = 0x10, kWakeMask = 0x0f, kWaitFlagMask = 7, kFlagShift = 5, kTicketStep = 0x100;
+  static constexpr uint64_t kWaiting = 0x10, kWakeMask = 0x0f, kWaitFlagMask = 7, kFlagShift = 5,
+                            kTicketStep = 0x100;
 
   // What a switch touches comes first, in two cache lines.
   fcontext_t context_ = nullptr;

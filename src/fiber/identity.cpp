@@ -23,7 +23,9 @@ ThreadAddresses ThreadAddresses::of_this_thread() noexcept {
   return addresses;
 }
 
-Identity::~Identity() { free(values_); }
+Identity::~Identity() {
+  free(values_);
+}
 
 void Identity::reset() noexcept {
   free(values_);

@@ -1,9 +1,9 @@
 // Identity: what makes a fiber a thread to those who look.
 //
-// Two kinds are planned behind this one interface (docs/design/fibers.md). This is the *shared* one: fibers borrow
-// the thread-local storage of the OS thread that runs them, so a switch saves and restores the few words in it that
-// must not mix (errno, the C++ exception state), and what pthread_self, thread-specific data and signal masks are is
-// answered from here by the routed calls.
+// Two kinds are planned behind this one interface (docs/design/fibers.md). This is the *shared* one: fibers
+// borrow the thread-local storage of the OS thread that runs them, so a switch saves and restores the few
+// words in it that must not mix (errno, the C++ exception state), and what pthread_self, thread-specific data
+// and signal masks are is answered from here by the routed calls.
 #pragma once
 
 #include <pthread.h>
@@ -13,20 +13,21 @@
 
 namespace weft {
 
-/// Layout of __cxa_eh_globals (Itanium C++ ABI: Exception Handling, 2.2.2), padding included: it is copied as a whole.
+/// Layout of __cxa_eh_globals (Itanium C++ ABI: Exception Handling, 2.2.2), padding included: it is copied as
+/// a whole.
 struct alignas(8) ExceptionState {
   void* caught = nullptr;
   unsigned uncaught = 0;
   unsigned padding = 0;
 };
 
-/// Where an OS thread keeps what Identity saves. A process may hold two C++ runtimes (one linked statically into the
-/// preload library), hence two exception states.
+/// Where an OS thread keeps what Identity saves. A process may hold two C++ runtimes (one linked statically
+/// into the preload library), hence two exception states.
 struct ThreadAddresses {
   int* error_number = nullptr;
   std::array<ExceptionState*, 2> exceptions{};
-  /// Where an interpreter keeps the thread's present state, if it does so per OS thread. Null unless a fiber parks while
-  /// it holds the interpreter's lock; saving it is what makes that legal.
+  /// Where an interpreter keeps the thread's present state, if it does so per OS thread. Null unless a fiber
+  /// parks while it holds the interpreter's lock; saving it is what makes that legal.
   void** interpreter_state = nullptr;
   /// There is more than the first exception state.
   bool has_more = false;
@@ -65,7 +66,8 @@ class Identity {
   uint64_t signal_mask = 0;
 
  private:
-  [[gnu::always_inline]] static void exchange_more(Identity& from, const Identity& to, const ThreadAddresses& thread) noexcept {
+  [[gnu::always_inline]] static void exchange_more(Identity& from, const Identity& to,
+                                                   const ThreadAddresses& thread) noexcept {
     if (thread.exceptions[1]) {
       from.exceptions_[1] = *thread.exceptions[1];
       *thread.exceptions[1] = to.exceptions_[1];

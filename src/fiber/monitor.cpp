@@ -12,7 +12,9 @@
 
 namespace weft {
 
-Monitor::~Monitor() { stop(); }
+Monitor::~Monitor() {
+  stop();
+}
 
 bool Monitor::watch(Carrier& carrier) noexcept {
   bool registered = false;
@@ -95,7 +97,8 @@ void Monitor::reset_after_fork() noexcept {
 
 void Monitor::ring() noexcept {
   const uint64_t one = 1;
-  if (const int bell = bell_.load(std::memory_order_acquire); bell >= 0) sys::call(SYS_write, bell, &one, sizeof one);
+  if (const int bell = bell_.load(std::memory_order_acquire); bell >= 0)
+    sys::call(SYS_write, bell, &one, sizeof one);
 }
 
 void* Monitor::run(void* self) noexcept {
@@ -151,7 +154,8 @@ bool Monitor::look(Watched& watched) noexcept {
     return true;
   }
   stalls_.fetch_add(1, std::memory_order_relaxed);
-  if (const auto reporter = stall_reporter_.load(std::memory_order_acquire); reporter && !watched.reported) reporter(*carrier);
+  if (const auto reporter = stall_reporter_.load(std::memory_order_acquire); reporter && !watched.reported)
+    reporter(*carrier);
   watched.reported = true;
   return true;
 }

@@ -17,8 +17,9 @@ class Carrier;
 class Preemptor {
  public:
   virtual ~Preemptor() = default;
-  /// Asks the fiber that runs on `carrier` to give way, and returns when it has, or when it need not or cannot. Called on
-  /// the monitor's thread; may block. False: this carrier runs nothing that can be preempted.
+  /// Asks the fiber that runs on `carrier` to give way, and returns when it has, or when it need not or
+  /// cannot. Called on the monitor's thread; may block. False: this carrier runs nothing that can be
+  /// preempted.
   virtual bool preempt(Carrier& carrier) noexcept = 0;
 };
 
@@ -32,10 +33,11 @@ class MonitorService {
   virtual void serve() noexcept = 0;
 };
 
-/// One OS thread that looks every `kTick` whether each carrier still switches. Where one does not although other fibers
-/// could run, it has the running fiber preempted; where that is impossible it counts the stall, and reports it once. It
-/// also makes busy carriers poll at least once a tick. When all carriers have been idle for a while it sleeps until one
-/// wakes: an idle process is not woken by it. Unless said otherwise, functions may be called on any thread.
+/// One OS thread that looks every `kTick` whether each carrier still switches. Where one does not although
+/// other fibers could run, it has the running fiber preempted; where that is impossible it counts the stall,
+/// and reports it once. It also makes busy carriers poll at least once a tick. When all carriers have been
+/// idle for a while it sleeps until one wakes: an idle process is not woken by it. Unless said otherwise,
+/// functions may be called on any thread.
 class Monitor {
  public:
   static constexpr Nanos kTick = 5 * kMillisecond;
@@ -45,18 +47,22 @@ class Monitor {
   Monitor(const Monitor&) = delete;
   Monitor& operator=(const Monitor&) = delete;
 
-  /// Watches `carrier` from now on; starts the thread when there is none. False with errno set if it cannot be started.
+  /// Watches `carrier` from now on; starts the thread when there is none. False with errno set if it cannot
+  /// be started.
   bool watch(Carrier& carrier) noexcept;
-  /// Returns when the monitor no longer looks at `carrier`. REQUIRES: the caller holds nothing that Preemptor::preempt()
-  /// may wait for.
+  /// Returns when the monitor no longer looks at `carrier`. REQUIRES: the caller holds nothing that
+  /// Preemptor::preempt() may wait for.
   void unwatch(Carrier& carrier) noexcept;
 
-  void set_preemptor(Preemptor* preemptor) noexcept { preemptor_.store(preemptor, std::memory_order_release); }
+  void set_preemptor(Preemptor* preemptor) noexcept {
+    preemptor_.store(preemptor, std::memory_order_release);
+  }
   /// Called on the monitor's thread when it finds a carrier stalled: once, until that carrier switches again.
   void set_stall_reporter(void (*reporter)(Carrier&) noexcept) noexcept {
     stall_reporter_.store(reporter, std::memory_order_release);
   }
-  /// One service at most, which must outlive the monitor's thread. Takes effect at the monitor's next wake-up.
+  /// One service at most, which must outlive the monitor's thread. Takes effect at the monitor's next
+  /// wake-up.
   void set_service(MonitorService* service) noexcept;
 
   /// Called by a carrier that has events again.
@@ -69,11 +75,13 @@ class Monitor {
   /// Ends the thread. Idempotent. REQUIRES: as for unwatch(), and no carrier_woke() on another thread.
   void stop() noexcept;
 
-  /// In a fork child, where the thread is gone: starts it anew for the calling thread's carrier, if that was watched.
+  /// In a fork child, where the thread is gone: starts it anew for the calling thread's carrier, if that was
+  /// watched.
   void reset_after_fork() noexcept;
 
   uint64_t preemptions() const noexcept { return preemptions_.load(std::memory_order_relaxed); }
-  /// Times that a carrier was found not to switch for `kTick` while others could run, and could not be preempted.
+  /// Times that a carrier was found not to switch for `kTick` while others could run, and could not be
+  /// preempted.
   uint64_t stalls() const noexcept { return stalls_.load(std::memory_order_relaxed); }
 
  private:

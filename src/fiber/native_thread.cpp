@@ -18,7 +18,8 @@ Function* libc_function(const char* name, Function* fallback) noexcept {
   static_cast<void>(name);
   return fallback;
 #else
-  // On libc's own handle: in a program that is not position-independent dlsym(RTLD_DEFAULT) may find its PLT stub.
+  // On libc's own handle: in a program that is not position-independent dlsym(RTLD_DEFAULT) may find its PLT
+  // stub.
   void* libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
   void* symbol = libc ? dlsym(libc, name) : nullptr;
   return symbol ? reinterpret_cast<Function*>(symbol) : fallback;

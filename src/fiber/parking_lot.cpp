@@ -68,8 +68,10 @@ void ParkingLot::remove(Bucket& bucket, Waiter& waiter) noexcept {
     }
   } else {
     waiter.previous->next = waiter.next;
-    if (waiter.next) waiter.next->previous = waiter.previous;
-    else first->last = waiter.previous;
+    if (waiter.next)
+      waiter.next->previous = waiter.previous;
+    else
+      first->last = waiter.previous;
   }
   waiter.queued = false;
   bucket.waiters.fetch_sub(1, std::memory_order_relaxed);
@@ -86,9 +88,12 @@ Wake ParkingLot::suspend(Bucket& bucket, Waiter& waiter, Nanos deadline, uint8_t
   }
   while (waiter.woken.load(std::memory_order_acquire) == 0) {
     const long error = sys::futex_wait(&waiter.woken, 0, deadline);
-    if (error == -ETIMEDOUT) wake = Wake::kTimeout;
-    else if (error == -EINTR && (flags & kInterruptible)) wake = Wake::kInterrupted;
-    else continue;
+    if (error == -ETIMEDOUT)
+      wake = Wake::kTimeout;
+    else if (error == -EINTR && (flags & kInterruptible))
+      wake = Wake::kInterrupted;
+    else
+      continue;
     Guard guard(bucket.lock);
     if (!waiter.queued) return Wake::kReady;  // woken after all, a moment too late to be told
     remove(bucket, waiter);

@@ -9,22 +9,25 @@
 
 namespace weft {
 
-/// One table, keyed by address, of everything in the process that waits for a semaphore, mutex, condition or thread.
+/// One table, keyed by address, of everything in the process that waits for a semaphore, mutex, condition or
+/// thread.
 ///
-/// A waiter is the running fiber, or the OS thread itself where it runs none or may not switch now; both kinds can wait
-/// for the same address, and are woken in the order they came. Idea and name: WebKit's WTF::ParkingLot (F. Pizlo,
-/// "Locking in WebKit", 2016). All functions may be called on any thread; none from a signal handler.
+/// A waiter is the running fiber, or the OS thread itself where it runs none or may not switch now; both
+/// kinds can wait for the same address, and are woken in the order they came. Idea and name: WebKit's
+/// WTF::ParkingLot (F. Pizlo, "Locking in WebKit", 2016). All functions may be called on any thread; none
+/// from a signal handler.
 class ParkingLot {
  public:
   /// The process's table, made at first use and never destroyed.
   static ParkingLot& instance() noexcept;
 
-  /// Waits at `address` until a wake, the absolute CLOCK_MONOTONIC time `deadline`, or what `flags` (WaitFlags) allow.
+  /// Waits at `address` until a wake, the absolute CLOCK_MONOTONIC time `deadline`, or what `flags`
+  /// (WaitFlags) allow.
   ///
-  /// `validate()` is called with the address's queue locked, the caller queued: if it returns false the call returns
-  /// Wake::kReady at once. So a waker that changes the state first and then calls wake() is never missed.
-  /// `before()` is called after that, unlocked, just before the caller suspends: to let go of a mutex. Neither may switch
-  /// or touch the lot, but that `before` may wake other addresses.
+  /// `validate()` is called with the address's queue locked, the caller queued: if it returns false the call
+  /// returns Wake::kReady at once. So a waker that changes the state first and then calls wake() is never
+  /// missed. `before()` is called after that, unlocked, just before the caller suspends: to let go of a
+  /// mutex. Neither may switch or touch the lot, but that `before` may wake other addresses.
   template <typename Validate, typename Before>
   Wake park(const void* address, Nanos deadline, uint8_t flags, const WaitReason& reason, Validate&& validate,
             Before&& before) noexcept {
@@ -47,11 +50,13 @@ class ParkingLot {
   }
 
   template <typename Validate>
-  Wake park(const void* address, Nanos deadline, uint8_t flags, const WaitReason& reason, Validate&& validate) noexcept {
+  Wake park(const void* address, Nanos deadline, uint8_t flags, const WaitReason& reason,
+            Validate&& validate) noexcept {
     return park(address, deadline, flags, reason, validate, [] {});
   }
 
-  /// Wakes the first waiter at `address`. Returns how many it woke: 0 or 1. Costs a fence and a load when there is none.
+  /// Wakes the first waiter at `address`. Returns how many it woke: 0 or 1. Costs a fence and a load when
+  /// there is none.
   int wake_one(const void* address) noexcept { return wake(address, 1); }
   int wake_all(const void* address) noexcept { return wake(address, INT32_MAX); }
   int wake(const void* address, int count) noexcept {
@@ -69,15 +74,15 @@ class ParkingLot {
     uint64_t ticket = 0;
     std::atomic<uint32_t> woken{0};
     bool queued = false;
-    // The waiters of one address are a doubly linked list in order of arrival. Its first is on the bucket's singly
-    // linked list of addresses, and knows the last.
+    // The waiters of one address are a doubly linked list in order of arrival. Its first is on the bucket's
+    // singly linked list of addresses, and knows the last.
     Waiter* next = nullptr;
     Waiter* previous = nullptr;
     Waiter* last = nullptr;
     Waiter* next_address = nullptr;
   };
-  // `lock` guards `first` and the links and `queued` of all its waiters. `waiters` counts those queued or about to be,
-  // over all addresses of the bucket.
+  // `lock` guards `first` and the links and `queued` of all its waiters. `waiters` counts those queued or
+  // about to be, over all addresses of the bucket.
   struct Bucket {
     FutexLock lock;
     std::atomic<uint32_t> waiters{0};

@@ -3,9 +3,9 @@
 
 namespace weft {
 
-/// Moves `fd` to a high number, close-on-exec, where it neither takes a low number from the program nor counts for its
-/// limit, and registers it, so that routed close(), dup2(), close_range() and kin spare it. Closes `fd`. Returns the new
-/// number, or `fd` itself where it could not be moved; -1 stays -1. Any thread.
+/// Moves `fd` to a high number, close-on-exec, where it neither takes a low number from the program nor
+/// counts for its limit, and registers it, so that routed close(), dup2(), close_range() and kin spare it.
+/// Closes `fd`. Returns the new number, or `fd` itself where it could not be moved; -1 stays -1. Any thread.
 int make_private_fd(int fd) noexcept;
 
 /// Closes and forgets a descriptor from make_private_fd(); ignores -1.

@@ -5,7 +5,8 @@
 
 namespace weft {
 
-/// First in, first out; linked through the fibers. Singly, since nothing is ever taken from its middle. Not thread-safe.
+/// First in, first out; linked through the fibers. Singly, since nothing is ever taken from its middle. Not
+/// thread-safe.
 class ReadyQueue {
  public:
   bool empty() const noexcept { return first_ == nullptr; }
@@ -13,8 +14,10 @@ class ReadyQueue {
   /// REQUIRES: `fiber` is not on a queue.
   void push(Fiber& fiber) noexcept {
     fiber.next_ = nullptr;
-    if (first_) last_->next_ = &fiber;
-    else first_ = &fiber;
+    if (first_)
+      last_->next_ = &fiber;
+    else
+      first_ = &fiber;
     last_ = &fiber;
   }
 

@@ -35,9 +35,13 @@ constexpr size_t kSlabSize = size_t{256} << 20;
 // This many sizes get stacks that fit; further ones share stacks of the next power of two.
 constexpr size_t kFittingClasses = 16;
 
-constexpr size_t round_to_pages(size_t size) noexcept { return (size + kPage - 1) & ~(kPage - 1); }
+constexpr size_t round_to_pages(size_t size) noexcept {
+  return (size + kPage - 1) & ~(kPage - 1);
+}
 
-size_t pitch_of(Stack stack) noexcept { return round_to_pages(stack.size()) + kPage; }
+size_t pitch_of(Stack stack) noexcept {
+  return round_to_pages(stack.size()) + kPage;
+}
 
 }  // namespace
 
@@ -129,7 +133,8 @@ void StackPool::release(Stack stack) noexcept {
       return;
     }
   }
-  // Unlocked, since the kernel takes its time. The number of warm stacks may change meanwhile: it need not be exact.
+  // Unlocked, since the kernel takes its time. The number of warm stacks may change meanwhile: it need not be
+  // exact.
   madvise(stack.base, pitch - kPage, MADV_DONTNEED);
   Guard guard(lock_);
   put_cold(*class_of(pitch), stack);
@@ -160,7 +165,8 @@ bool StackPool::is_guard(const void* address) const noexcept {
   const auto* byte = static_cast<const std::byte*>(address);
   for (size_t i = 0, n = slab_count_.load(std::memory_order_acquire); i < n; ++i) {
     const Slab& slab = slabs_[i];
-    if (byte >= slab.begin && byte < slab.end) return static_cast<size_t>(byte - slab.begin) % slab.pitch < kPage;
+    if (byte >= slab.begin && byte < slab.end)
+      return static_cast<size_t>(byte - slab.begin) % slab.pitch < kPage;
   }
   return false;
 }

@@ -26,10 +26,11 @@ enum class GuardKind : uint8_t {
 
 /// Hands out large, lazily filled stacks and takes them back for reuse. Thread-safe.
 ///
-/// Stacks are carved from big MAP_NORESERVE slabs. The memory that a stack has touched stays with it while few stacks are
-/// free, and goes back to the kernel otherwise. Huge pages are off for them: with them, a stack of 8 MiB was seen to
-/// occupy 2 MiB once touched. Tops are staggered by some cache lines, since equally aligned stacks compete for the same
-/// cache sets: switching among cold fibers was measured twice as fast.
+/// Stacks are carved from big MAP_NORESERVE slabs. The memory that a stack has touched stays with it while
+/// few stacks are free, and goes back to the kernel otherwise. Huge pages are off for them: with them, a
+/// stack of 8 MiB was seen to occupy 2 MiB once touched. Tops are staggered by some cache lines, since
+/// equally aligned stacks compete for the same cache sets: switching among cold fibers was measured twice as
+/// fast.
 class StackPool {
  public:
   static constexpr size_t kDefaultSize = 1024 * 1024;
@@ -47,19 +48,21 @@ class StackPool {
   /// What the kernel offers.
   static GuardKind probe_guard_kind() noexcept;
 
-  /// A stack of at least `size` usable bytes, or none with errno = ENOMEM (memory, or with GuardKind::kProtect
-  /// the limit vm.max_map_count). Never blocks for long, never throws.
+  /// A stack of at least `size` usable bytes, or none with errno = ENOMEM (memory, or with
+  /// GuardKind::kProtect the limit vm.max_map_count). Never blocks for long, never throws.
   Stack allocate(size_t size) noexcept;
 
   /// REQUIRES: nothing runs on `stack` any more.
   void release(Stack stack) noexcept;
 
-  /// True if `address` lies in a guard page of this pool: a fault there is a stack overflow. Async-signal-safe.
+  /// True if `address` lies in a guard page of this pool: a fault there is a stack overflow.
+  /// Async-signal-safe.
   bool is_guard(const void* address) const noexcept;
 
   GuardKind guard_kind() const noexcept { return guard_kind_; }
 
-  /// In a fork child: forgets all free stacks, since another thread may have been about to change what is known of them.
+  /// In a fork child: forgets all free stacks, since another thread may have been about to change what is
+  /// known of them.
   void reset_after_fork() noexcept;
 
  private:

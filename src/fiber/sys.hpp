@@ -12,8 +12,10 @@
 namespace weft::sys {
 
 namespace detail {
-inline long call(long number, long a1, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0, long a6 = 0) noexcept {
-  // Nothing may come between these and the instruction: a sanitizer's check, say, would be a call, and clobber them.
+inline long call(long number, long a1, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0,
+                 long a6 = 0) noexcept {
+  // Nothing may come between these and the instruction: a sanitizer's check, say, would be a call, and
+  // clobber them.
   register long r1 asm("rdi") = a1;
   register long r2 asm("rsi") = a2;
   register long r3 asm("rdx") = a3;
@@ -32,8 +34,10 @@ inline long call(long number, long a1, long a2 = 0, long a3 = 0, long a4 = 0, lo
 template <typename... Args>
 inline long call(long number, Args... args) noexcept {
   static_assert(sizeof...(Args) <= 6);
-  if constexpr (sizeof...(Args) == 0) return detail::call(number, 0);
-  else return detail::call(number, (long)args...);
+  if constexpr (sizeof...(Args) == 0)
+    return detail::call(number, 0);
+  else
+    return detail::call(number, (long)args...);
 }
 
 inline constexpr int kFutexWaitBitsetPrivate = 9 | 128;
@@ -56,6 +60,8 @@ inline long futex_wake(const void* word, int count) noexcept {
   return call(SYS_futex, word, kFutexWakePrivate, count);
 }
 
-inline int thread_id() noexcept { return static_cast<int>(call(SYS_gettid)); }
+inline int thread_id() noexcept {
+  return static_cast<int>(call(SYS_gettid));
+}
 
 }  // namespace weft::sys

@@ -8,10 +8,11 @@ class Fiber;
 
 struct ThreadState {
   Carrier* carrier = nullptr;  ///< set while the thread runs fibers
-  /// Above zero: a call made now must not switch (a signal handler, a vfork child, a section that holds a lock
-  /// which libc keeps per OS thread). Such a call goes straight to libc.
+  /// Above zero: a call made now must not switch (a signal handler, a vfork child, a section that holds a
+  /// lock which libc keeps per OS thread). Such a call goes straight to libc.
   int no_switch = 0;
-  bool in_vfork_child = false;  ///< this is a child that still shares its parent's memory; counts in no_switch as well
+  bool in_vfork_child =
+      false;           ///< this is a child that still shares its parent's memory; counts in no_switch as well
   int in_handler = 0;  ///< signal handlers being run; each counts in no_switch as well
 };
 

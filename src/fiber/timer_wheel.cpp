@@ -35,9 +35,9 @@ void TimerWheel::place(Timer& timer) noexcept {
 void TimerWheel::remove(Timer& timer) noexcept {
   timer.unlink();
   --size_;
-  // The position only ever moves into the slot that is due first, which is emptied on that occasion; so every other timer
-  // is still where place() would put it. (One that was collected, but not fired yet, is in no slot: whatever slot this finds
-  // then is asked whether it is empty, and its bit stays right.)
+  // The position only ever moves into the slot that is due first, which is emptied on that occasion; so every
+  // other timer is still where place() would put it. (One that was collected, but not fired yet, is in no
+  // slot: whatever slot this finds then is asked whether it is empty, and its bit stays right.)
   const int level = level_of(timer.deadline);
   const int slot = slot_of(timer.deadline, level);
   if (levels_[level].slots[slot].timers.empty()) vacate(level, slot);
@@ -50,8 +50,9 @@ Nanos TimerWheel::next_deadline() const noexcept {
 }
 
 void TimerWheel::collect(Nanos now, List<Timer>& due) noexcept {
-  // Slots are visited in order of time, and a slot's list keeps the order of insertion for equal deadlines. The
-  // timers of one slot get into order as they move down: in a slot of the lowest level all deadlines are equal.
+  // Slots are visited in order of time, and a slot's list keeps the order of insertion for equal deadlines.
+  // The timers of one slot get into order as they move down: in a slot of the lowest level all deadlines are
+  // equal.
   while (occupied_levels_ != 0) {
     const int level = std::countr_zero(occupied_levels_);
     const int slot_index = std::countr_zero(levels_[level].occupied);

@@ -20,12 +20,12 @@ struct Timer : ListHook {
 /// A hierarchical timing wheel with nanosecond resolution: insert and remove cost the same with one timer
 /// pending or a million, and no timer is ever reported early or out of order.
 ///
-/// Eleven levels of 64 slots cover all 63 bits. A timer stands at the level of the highest six-bit digit in which
-/// its deadline differs from `position_`, in the slot of that digit; so all timers of a lower level are due before
-/// all timers of a higher one, and within a level the slots are in order of time. Each slot remembers a lower bound
-/// of its deadlines, so that finding when to wake up never walks a slot. When time reaches a slot it is emptied:
-/// what is due is reported, the rest moves to a lower level, at most once a level. After G. Varghese, T. Lauck,
-/// "Hashed and Hierarchical Timing Wheels", 1987, scheme 7.
+/// Eleven levels of 64 slots cover all 63 bits. A timer stands at the level of the highest six-bit digit in
+/// which its deadline differs from `position_`, in the slot of that digit; so all timers of a lower level are
+/// due before all timers of a higher one, and within a level the slots are in order of time. Each slot
+/// remembers a lower bound of its deadlines, so that finding when to wake up never walks a slot. When time
+/// reaches a slot it is emptied: what is due is reported, the rest moves to a lower level, at most once a
+/// level. After G. Varghese, T. Lauck, "Hashed and Hierarchical Timing Wheels", 1987, scheme 7.
 ///
 /// Not thread-safe: a carrier's own.
 class TimerWheel {
@@ -41,19 +41,21 @@ class TimerWheel {
   /// REQUIRES: timer.pending().
   void remove(Timer& timer) noexcept;
 
-  /// When to call expire() next: no timer is due before it; kNever when empty. Once timers were removed this may be earlier
-  /// than needed, by which nothing is lost but one wake-up.
+  /// When to call expire() next: no timer is due before it; kNever when empty. Once timers were removed this
+  /// may be earlier than needed, by which nothing is lost but one wake-up.
   Nanos next_deadline() const noexcept;
 
   /// How often a timer was put into a slot so far: the work that insert() and expire() do. For tests.
   uint64_t placements() const noexcept { return placements_; }
 
-  /// Unlinks every timer with deadline <= now and calls fire(Timer&) for each, in order of deadline and, where equal,
-  /// of insertion. `fire` may insert timers, which wait for the next call even if they are due, and remove any.
+  /// Unlinks every timer with deadline <= now and calls fire(Timer&) for each, in order of deadline and,
+  /// where equal, of insertion. `fire` may insert timers, which wait for the next call even if they are due,
+  /// and remove any.
   template <typename Fire>
   void expire(Nanos now, Fire&& fire) {
     if (size_ == 0) {
-      position_ = now;  // with nothing pending it is free to move, and near deadlines then start at low levels
+      position_ =
+          now;  // with nothing pending it is free to move, and near deadlines then start at low levels
       return;
     }
     if (now < next_deadline()) return;

@@ -12,19 +12,23 @@
 
 // How the helper and the end of the interpreter get on.
 //
-// Once an interpreter finalises, a thread that asks for the GIL is ended inside PyEval_RestoreThread (up to 3.13 by
-// pthread_exit, later by an endless pause), and its thread state is freed. The helper is such a thread, a daemon so to
-// speak, and relies on what CPython guarantees to daemons: between the moment from which finalizing() is true and the
-// next initialisation, asking for the GIL with a freed state is harmless, because the request is refused before the state
-// is looked at. Therefore:
+// Once an interpreter finalises, a thread that asks for the GIL is ended inside PyEval_RestoreThread (up
+// to 3.13 by pthread_exit, later by an endless pause), and its thread state is freed. The helper is such a
+// thread, a daemon so to speak, and relies on what CPython guarantees to daemons: between the moment from
+// which finalizing() is true and the next initialisation, asking for the GIL with a freed state is harmless,
+// because the request is refused before the state is looked at. Therefore:
 //
-// - It asks finalizing() before each contention. It stays at work until then, not just until the atexit handlers: these
+// - It asks finalizing() before each contention. It stays at work until then, not just until the atexit
+// handlers: these
 //   may wait, and a daemon fiber that computes must still give way to them.
-// - It may be ended in the middle of serve(), by unwinding: that function and its caller must not be noexcept, have
-//   nothing to clean up, and leave nothing locked. The request it was working on is abandoned after kPatience.
-// - A thread state must not outlive its interpreter, since a program may initialise another one. A callback of Py_AtExit,
-//   which is the last thing a finalising interpreter does, retires the helper; the next request starts a new one. A
-//   helper that stands between its asking finalizing() and its being refused is waited for.
+// - It may be ended in the middle of serve(), by unwinding: that function and its caller must not be
+// noexcept, have
+//   nothing to clean up, and leave nothing locked. The request it was working on is abandoned after
+//   kPatience.
+// - A thread state must not outlive its interpreter, since a program may initialise another one. A callback
+// of Py_AtExit,
+//   which is the last thing a finalising interpreter does, retires the helper; the next request starts a new
+//   one. A helper that stands between its asking finalizing() and its being refused is waited for.
 
 namespace weft::host {
 
@@ -36,7 +40,8 @@ enum Request : uint32_t { kGaveWay, kRefused, kAsked, kHolding, kAbandoned };
 // With the GIL taken, how long the fiber may need to notice that it must wait for it.
 constexpr Nanos kHold = kMillisecond, kHoldStep = 20 * kMicrosecond;
 
-// A registration with Py_AtExit is due: there are only 32 places for them. Survives a fork, as the registration does.
+// A registration with Py_AtExit is due: there are only 32 places for them. Survives a fork, as the
+// registration does.
 constinit std::atomic<bool> g_registered{false};
 constinit std::atomic<GilPreemptor*> g_preemptor{nullptr};
 
@@ -45,7 +50,9 @@ void sleep_for(Nanos length) noexcept {
   sys::call(SYS_nanosleep, &time, nullptr);
 }
 
-bool is_free(uint32_t request) noexcept { return request == kGaveWay || request == kRefused; }
+bool is_free(uint32_t request) noexcept {
+  return request == kGaveWay || request == kRefused;
+}
 
 }  // namespace
 
@@ -167,11 +174,12 @@ void GilPreemptor::serve(Helper& helper) {
   api.save_thread();
 }
 
-// The fiber may be on its way from dropping the GIL to asking for it again. If it found it free it would go on as if
-// nothing had happened.
+// The fiber may be on its way from dropping the GIL to asking for it again. If it found it free it would go
+// on as if nothing had happened.
 void GilPreemptor::hold_until_switch(Helper& helper) {
   const Nanos deadline = monotonic_now() + kHold;
-  while (helper.carrier->switch_count() == helper.switches && monotonic_now() < deadline) sleep_for(kHoldStep);
+  while (helper.carrier->switch_count() == helper.switches && monotonic_now() < deadline)
+    sleep_for(kHoldStep);
 }
 
 void GilPreemptor::interpreter_ended() {

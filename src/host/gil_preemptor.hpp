@@ -9,12 +9,13 @@
 
 namespace weft::host {
 
-/// Makes the running fiber drop the GIL at its next check, by wanting it: CPython makes the holder hand over to a thread
-/// that has waited for the switch interval, and the condition it then waits on is routed, which lets other fibers run.
+/// Makes the running fiber drop the GIL at its next check, by wanting it: CPython makes the holder hand over
+/// to a thread that has waited for the switch interval, and the condition it then waits on is routed, which
+/// lets other fibers run.
 ///
-/// The wanting is done by one helper thread, started when it is first needed, which the interpreter sees as a thread of C
-/// code with a state of its own: no frame, unknown to `threading`, never joined. So the monitor never waits for longer
-/// than kPatience, however long a C call keeps the GIL.
+/// The wanting is done by one helper thread, started when it is first needed, which the interpreter sees as a
+/// thread of C code with a state of its own: no frame, unknown to `threading`, never joined. So the monitor
+/// never waits for longer than kPatience, however long a C call keeps the GIL.
 ///
 /// A subinterpreter with a GIL of its own is left alone. Must live as long as the process.
 class GilPreemptor final : public Preemptor {
@@ -25,9 +26,9 @@ class GilPreemptor final : public Preemptor {
   GilPreemptor(const GilPreemptor&) = delete;
   GilPreemptor& operator=(const GilPreemptor&) = delete;
 
-  /// True: the fiber running on `carrier` held the GIL, and gave it up. False: it does not hold it, does not come to a
-  /// check (it is in a C call; the helper goes on wanting), or the interpreter is not up or is going down.
-  /// REQUIRES: one caller at a time.
+  /// True: the fiber running on `carrier` held the GIL, and gave it up. False: it does not hold it, does not
+  /// come to a check (it is in a C call; the helper goes on wanting), or the interpreter is not up or is
+  /// going down. REQUIRES: one caller at a time.
   bool preempt(Carrier& carrier) noexcept override;
 
   /// In a fork child, where the helper is gone, before anything else is asked.

@@ -6,8 +6,8 @@ namespace weft::host {
 
 namespace {
 
-// Taken with offsetof from the installed headers of 3.11.2, 3.11.7 and 3.12.1. These versions receive security fixes
-// only; debuggers rely on the same figures for all of their releases.
+// Taken with offsetof from the installed headers of 3.11.2, 3.11.7 and 3.12.1. These versions receive
+// security fixes only; debuggers rely on the same figures for all of their releases.
 constexpr Layout k311 = {
     .interpreter_gil = 0,
     .gil_holder = 0,
@@ -68,7 +68,8 @@ constexpr Layout k312 = {
     .text_data = 56,
 };
 
-// The head of _PyRuntime in 3.13, made for debuggers: every member is 64 bits wide, so a member is known by its index.
+// The head of _PyRuntime in 3.13, made for debuggers: every member is 64 bits wide, so a member is known by
+// its index.
 enum Index : size_t {
   kCookie = 0,
   kVersion = 1,
@@ -102,7 +103,9 @@ enum Index : size_t {
   kCount = 71,
 };
 
-constexpr unsigned long minor_of(unsigned long version) { return version >> 16; }
+constexpr unsigned long minor_of(unsigned long version) {
+  return version >> 16;
+}
 
 bool read_offsets(const PythonApi& api, unsigned long version, uint64_t (&words)[kCount]) noexcept {
   if (minor_of(version) != 0x030d || !api.runtime) return false;
@@ -139,16 +142,18 @@ Layout from_offsets(const uint64_t (&words)[kCount]) noexcept {
       .text_length = at(kTextLength),
       .text_state = at(kTextState),
       .text_ascii_data = at(kTextAsciiSize),
-      // A compact string that is not ASCII has its UTF-8 form's length and address before its characters; the general
-      // string object has one pointer more.
+      // A compact string that is not ASCII has its UTF-8 form's length and address before its characters; the
+      // general string object has one pointer more.
       .text_data = static_cast<uint32_t>(words[kTextSize]) - 8,
   };
 }
 
 bool plausible(const Layout& layout) noexcept {
   const auto within = [](uint32_t limit, auto... offsets) { return ((offsets + 8 <= limit) && ...); };
-  return within(kMaxStateSize, layout.state_next, layout.state_thread_id, layout.state_native_id, layout.state_frame) &&
-         within(kMaxFrameSize, layout.frame_previous, layout.frame_code, layout.frame_instruction, layout.frame_owner) &&
+  return within(kMaxStateSize, layout.state_next, layout.state_thread_id, layout.state_native_id,
+                layout.state_frame) &&
+         within(kMaxFrameSize, layout.frame_previous, layout.frame_code, layout.frame_instruction,
+                layout.frame_owner) &&
          within(kMaxCodeSize, layout.code_first_line, layout.code_filename, layout.code_qualified_name,
                 layout.code_line_table, layout.code_instructions) &&
          layout.text_data > layout.text_ascii_data && layout.text_data <= 128;

@@ -9,7 +9,8 @@ namespace weft::host {
 
 /// Byte offsets, for one minor version. The structures keep their layout throughout a minor version.
 struct Layout {
-  // The GIL's state, which an interpreter points to. Zero in 3.11, where the current thread state is a global.
+  // The GIL's state, which an interpreter points to. Zero in 3.11, where the current thread state is a
+  // global.
   uint32_t interpreter_gil;
   uint32_t gil_holder;
   uint32_t gil_locked;
@@ -51,8 +52,8 @@ inline constexpr uint8_t kLastPythonFrameOwner = 2;
 /// The largest structures, as far as they are read.
 inline constexpr uint32_t kMaxStateSize = 256, kMaxFrameSize = 128, kMaxCodeSize = 256;
 
-/// Fills in the layout of `version`: from a table up to 3.12, from what the interpreter itself says from 3.13 on. False
-/// if it is not known. Reads static data only: the interpreter need not be initialised.
+/// Fills in the layout of `version`: from a table up to 3.12, from what the interpreter itself says from 3.13
+/// on. False if it is not known. Reads static data only: the interpreter need not be initialised.
 bool find_layout(const PythonApi& api, unsigned long version, Layout& layout) noexcept;
 
 /// Whether the interpreter says of itself that it has no GIL.

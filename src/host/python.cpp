@@ -57,8 +57,8 @@ class PythonFinder {
   }
 
  private:
-  // The object that really defines the interpreter: the executable, or a libpython, which the executable need not have
-  // been linked to, so that its symbols are not global ones.
+  // The object that really defines the interpreter: the executable, or a libpython, which the executable need
+  // not have been linked to, so that its symbols are not global ones.
   static void* interpreter_handle() noexcept {
     if (void* symbol = dlsym(RTLD_DEFAULT, "Py_IsInitialized")) {
       Dl_info info;
@@ -87,7 +87,8 @@ class PythonFinder {
     const PythonApi& api = python.api_;
     Dl_info info;
     link_map* map = nullptr;
-    if (!dladdr1(reinterpret_cast<void*>(api.is_initialized), &info, reinterpret_cast<void**>(&map), RTLD_DL_LINKMAP) ||
+    if (!dladdr1(reinterpret_cast<void*>(api.is_initialized), &info, reinterpret_cast<void**>(&map),
+                 RTLD_DL_LINKMAP) ||
         !map)
       return false;
     python.link_map_ = map;
@@ -146,23 +147,25 @@ bool Python::is_interpreter_object(const char* name) const noexcept {
 bool Python::running_fiber_holds_gil() const noexcept {
   const ThreadStatePointer current = api_.current_state();
   if (!current) return false;
-  // From 3.12 on that was the variable of this OS thread, which a fiber leaves empty when it parks without the GIL, and
-  // takes along when it parks with it. Before, it was the process's.
+  // From 3.12 on that was the variable of this OS thread, which a fiber leaves empty when it parks without
+  // the GIL, and takes along when it parks with it. Before, it was the process's.
   return at_least(3, 12) || own_state_is(current);
 }
 
 bool Python::own_state_is(ThreadStatePointer current) const noexcept {
   const ThreadStatePointer own = api_.own_state();
   if (own == current) return true;
-  // In a subinterpreter a thread has a state besides its own; and some programs make states on other threads. Then the
-  // state names its thread. It may be another thread's, which may free it as we look.
+  // In a subinterpreter a thread has a state besides its own; and some programs make states on other threads.
+  // Then the state names its thread. It may be another thread's, which may free it as we look.
   if (!has_layout_ || (own && api_.interpreter_head() == api_.interpreter_main())) return false;
   unsigned long thread_id;
   return read_memory(reinterpret_cast<uintptr_t>(current) + layout_.state_thread_id, thread_id) &&
          thread_id == api_.thread_ident();
 }
 
-bool Python::can_park_with_gil() noexcept { return !at_least(3, 12) || thread_state_slot(); }
+bool Python::can_park_with_gil() noexcept {
+  return !at_least(3, 12) || thread_state_slot();
+}
 
 void** Python::thread_state_slot() noexcept {
   if (t_slot || !at_least(3, 12)) return t_slot;
@@ -180,8 +183,9 @@ void** Python::block_of_this_thread() const noexcept {
   return dlinfo(link_map_, RTLD_DI_TLS_DATA, &block) == 0 ? static_cast<void**>(block) : nullptr;
 }
 
-// The variable is not exported, and stripped executables have no other symbols. But it is a word in this thread's block
-// of the object's thread-local segment, it equals the attached state, and the interpreter's own answer follows it.
+// The variable is not exported, and stripped executables have no other symbols. But it is a word in this
+// thread's block of the object's thread-local segment, it equals the attached state, and the interpreter's
+// own answer follows it.
 void** Python::find_slot() noexcept {
   const ThreadStatePointer current = api_.current_state();
   void** block = current ? block_of_this_thread() : nullptr;

@@ -9,15 +9,16 @@
 
 namespace weft::host {
 
-/// What the engine must know of an interpreter, asked through functions found by name, so that one build serves every
-/// CPython from 3.11 on, in a shared library or in the executable. There is at most one; it is never unloaded.
+/// What the engine must know of an interpreter, asked through functions found by name, so that one build
+/// serves every CPython from 3.11 on, in a shared library or in the executable. There is at most one; it is
+/// never unloaded.
 ///
-/// Unless said otherwise a function may be called on any thread, with or without the GIL, before the interpreter is
-/// initialised, and after it is finalised; none suspends.
+/// Unless said otherwise a function may be called on any thread, with or without the GIL, before the
+/// interpreter is initialised, and after it is finalised; none suspends.
 class Python {
  public:
-  /// The CPython in the process, or null. Looks through the loaded objects until there is one: call it at the start and
-  /// after objects were loaded. Not async-signal-safe.
+  /// The CPython in the process, or null. Looks through the loaded objects until there is one: call it at the
+  /// start and after objects were loaded. Not async-signal-safe.
   static Python* find() noexcept;
   /// What find() found last: one load. Async-signal-safe.
   static Python* present() noexcept { return instance_.load(std::memory_order_acquire); }
@@ -31,8 +32,9 @@ class Python {
   }
   /// "3.13.0 (main, ...) [GCC ...]"
   const char* version_text() const noexcept { return version_text_; }
-  /// Whether its threads may be fibers that share an OS thread's thread_locals: 3.11 to 3.13. From 3.14 on the state that
-  /// PyGILState_Ensure uses is a thread_local variable too, which is never empty; all fibers would share one.
+  /// Whether its threads may be fibers that share an OS thread's thread_locals: 3.11 to 3.13. From 3.14 on
+  /// the state that PyGILState_Ensure uses is a thread_local variable too, which is never empty; all fibers
+  /// would share one.
   bool supported() const noexcept { return at_least(3, 11) && !at_least(3, 14); }
   /// A build without the GIL. Known from 3.13 on, the first that could be one.
   bool free_threaded() const noexcept { return free_threaded_; }
@@ -44,7 +46,8 @@ class Python {
     const auto value = reinterpret_cast<uintptr_t>(address);
     return value >= object_begin_ && value < object_end_;
   }
-  /// True if `name` is what the dynamic linker or the file system calls that object; the executable is "" to the former.
+  /// True if `name` is what the dynamic linker or the file system calls that object; the executable is "" to
+  /// the former.
   bool is_interpreter_object(const char* name) const noexcept;
 
   bool initialized() const noexcept { return api_.is_initialized() != 0; }
@@ -62,20 +65,21 @@ class Python {
   /// True if the fiber (or native thread) that asks holds it. A few nanoseconds.
   bool running_fiber_holds_gil() const noexcept;
 
-  // A fiber may park while it holds the GIL; others go on, as long as they do not need it. From 3.12 on the attached
-  // thread state stands in a thread_local variable of the interpreter, so a fiber that parks must take it along: what
-  // runs next on the OS thread would take the state for its own. 3.11 has one variable for the process, which is right
-  // as it is.
+  // A fiber may park while it holds the GIL; others go on, as long as they do not need it. From 3.12 on the
+  // attached thread state stands in a thread_local variable of the interpreter, so a fiber that parks must
+  // take it along: what runs next on the OS thread would take the state for its own. 3.11 has one variable
+  // for the process, which is right as it is.
 
   /// False: a fiber that holds the GIL must not park. Meaningful while the caller holds it.
   bool can_park_with_gil() noexcept;
-  /// The calling OS thread's variable, for a carrier to swap at each switch; null if there is none (3.11) or it is not
-  /// known yet: it can be found only while the caller holds the GIL.
+  /// The calling OS thread's variable, for a carrier to swap at each switch; null if there is none (3.11) or
+  /// it is not known yet: it can be found only while the caller holds the GIL.
   void** thread_state_slot() noexcept;
-  /// Takes the attached thread state off the OS thread, where that is needed, and returns it. The GIL stays held.
-  /// REQUIRES: can_park_with_gil(), or the caller does not hold the GIL.
+  /// Takes the attached thread state off the OS thread, where that is needed, and returns it. The GIL stays
+  /// held. REQUIRES: can_park_with_gil(), or the caller does not hold the GIL.
   void* suspend_thread_state() noexcept;
-  /// Puts back, on whichever OS thread the fiber runs by now, what suspend_thread_state() returned; ignores null.
+  /// Puts back, on whichever OS thread the fiber runs by now, what suspend_thread_state() returned; ignores
+  /// null.
   void resume_thread_state(void* state) noexcept;
 
  private:

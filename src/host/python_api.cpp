@@ -33,7 +33,8 @@ bool PythonApi::resolve(void* handle) noexcept {
          look_up(handle, thread_ident, "PyThread_get_thread_ident") &&
          look_up(handle, interpreter_head, "PyInterpreterState_Head") &&
          look_up(handle, interpreter_main, "PyInterpreterState_Main") &&
-         look_up(handle, thread_head, "PyInterpreterState_ThreadHead") && look_up(handle, at_exit, "Py_AtExit");
+         look_up(handle, thread_head, "PyInterpreterState_ThreadHead") &&
+         look_up(handle, at_exit, "Py_AtExit");
 }
 
 }  // namespace weft::host

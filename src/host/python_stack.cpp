@@ -48,10 +48,10 @@ class ByteReader {
   uint8_t window_[128];
 };
 
-// Code objects say which line an instruction came from in a run-length table of variable-length entries, one for each
-// group of instructions. An entry starts with a byte whose top bit is set; its bits 3 to 6 are a form and the lower ones
-// the number of 2-byte code units, less one. What follows depends on the form; of all of it we need the lines, each
-// relative to the former entry's. (CPython: Objects/locations.md.)
+// Code objects say which line an instruction came from in a run-length table of variable-length entries, one
+// for each group of instructions. An entry starts with a byte whose top bit is set; its bits 3 to 6 are a
+// form and the lower ones the number of 2-byte code units, less one. What follows depends on the form; of all
+// of it we need the lines, each relative to the former entry's. (CPython: Objects/locations.md.)
 enum Form : uint8_t { kShortForms = 10, kOneLineForms = 13, kNoColumns = 13, kLong = 14, kNone = 15 };
 
 bool read_varint(ByteReader& reader, uint32_t& value) noexcept {
@@ -171,9 +171,12 @@ class FrameWalker {
 void write_code_point(TextSink& sink, uint32_t point) noexcept {
   char bytes[4];
   size_t size = 0;
-  if (point < 0x20 || (point >= 0x7f && point < 0xa0) || (point >= 0xd800 && point < 0xe000) || point > 0x10ffff)
+  if (point < 0x20 || (point >= 0x7f && point < 0xa0) || (point >= 0xd800 && point < 0xe000) ||
+      point > 0x10ffff)
     point = '?';
-  const auto continuation = [&](int shift) { bytes[size++] = static_cast<char>(0x80 | ((point >> shift) & 0x3f)); };
+  const auto continuation = [&](int shift) {
+    bytes[size++] = static_cast<char>(0x80 | ((point >> shift) & 0x3f));
+  };
   if (point < 0x80) {
     bytes[size++] = static_cast<char>(point);
   } else if (point < 0x800) {
@@ -231,7 +234,8 @@ void write_line(TextSink& sink, int line) noexcept {
 
 }  // namespace
 
-int write_python_stack(const Python& python, const ThreadStateInfo& thread, TextSink& sink, int limit) noexcept {
+int write_python_stack(const Python& python, const ThreadStateInfo& thread, TextSink& sink,
+                       int limit) noexcept {
   if (!python.layout()) return 0;
   FrameWalker walker(python, thread.frame);
   Frame frame;
@@ -253,7 +257,8 @@ int write_python_stack(const Python& python, const ThreadStateInfo& thread, Text
   return count;
 }
 
-size_t describe_python_frame(const Python& python, const ThreadStateInfo& thread, char* buffer, size_t size) noexcept {
+size_t describe_python_frame(const Python& python, const ThreadStateInfo& thread, char* buffer,
+                             size_t size) noexcept {
   BufferSink sink(buffer, size);
   Frame frame;
   if (!python.layout() || !FrameWalker(python, thread.frame).next(frame)) return 0;

@@ -8,16 +8,20 @@
 
 namespace weft::host {
 
-// All of these take no lock, run no Python, allocate nothing and survive any pointer they meet: they may be called on the
-// monitor's thread without the GIL, and from a crash handler. Of a thread that runs meanwhile the stack may come out
-// mixed or cut. They need about 2 KiB of stack.
+// All of these take no lock, run no Python, allocate nothing and survive any pointer they meet: they may be
+// called on the monitor's thread without the GIL, and from a crash handler. Of a thread that runs meanwhile
+// the stack may come out mixed or cut. They need about 2 KiB of stack.
 
-/// Writes the frames of a thread, the innermost first, at most `limit`, in the form of Python's own fatal errors:
+/// Writes the frames of a thread, the innermost first, at most `limit`, in the form of Python's own fatal
+/// errors:
 ///   File "app.py", line 12 in handler
 /// Returns how many; 0 if it runs no Python code or the layout of this Python is not known.
-int write_python_stack(const Python& python, const ThreadStateInfo& thread, TextSink& sink, int limit = 100) noexcept;
+int write_python_stack(const Python& python, const ThreadStateInfo& thread, TextSink& sink,
+                       int limit = 100) noexcept;
 
-/// Writes where a thread is, into `buffer`, terminated and cut to fit: "app.py:12 in handler", or "". Returns its length.
-size_t describe_python_frame(const Python& python, const ThreadStateInfo& thread, char* buffer, size_t size) noexcept;
+/// Writes where a thread is, into `buffer`, terminated and cut to fit: "app.py:12 in handler", or "". Returns
+/// its length.
+size_t describe_python_frame(const Python& python, const ThreadStateInfo& thread, char* buffer,
+                             size_t size) noexcept;
 
 }  // namespace weft::host

@@ -10,8 +10,8 @@
 namespace weft::host {
 
 bool read_memory(uintptr_t address, void* out, size_t size) noexcept {
-  // The kernel copies, so that an unmapped page is an error and not a fault. The process id is asked for each time: it
-  // differs in a fork child.
+  // The kernel copies, so that an unmapped page is an error and not a fault. The process id is asked for each
+  // time: it differs in a fork child.
   const iovec local{out, size};
   const iovec remote{reinterpret_cast<void*>(address), size};
   const long read = sys::call(SYS_process_vm_readv, sys::call(SYS_getpid), &local, 1, &remote, 1, 0);

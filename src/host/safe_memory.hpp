@@ -6,8 +6,8 @@
 
 namespace weft::host {
 
-/// Copies `size` bytes at `address` to `out`. False, with `out` undefined, if not all of them can be read; a bad address
-/// does no harm. Async-signal-safe, any thread. About 0.3 us.
+/// Copies `size` bytes at `address` to `out`. False, with `out` undefined, if not all of them can be read; a
+/// bad address does no harm. Async-signal-safe, any thread. About 0.3 us.
 bool read_memory(uintptr_t address, void* out, size_t size) noexcept;
 
 template <typename Value>

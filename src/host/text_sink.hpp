@@ -9,7 +9,8 @@
 
 namespace weft::host {
 
-/// Takes text. Implementations meant for crash handlers must be async-signal-safe; those who write never allocate.
+/// Takes text. Implementations meant for crash handlers must be async-signal-safe; those who write never
+/// allocate.
 class TextSink {
  public:
   virtual void write(std::string_view text) noexcept = 0;

@@ -73,7 +73,8 @@ bool read_thread_state(const Python& python, uintptr_t state, ThreadStateInfo& i
 }
 
 bool find_thread_state(const Python& python, uint64_t thread_id, ThreadStateInfo& info) noexcept {
-  return find_state(python, info, [thread_id](const ThreadStateInfo& found) { return found.thread_id == thread_id; });
+  return find_state(python, info,
+                    [thread_id](const ThreadStateInfo& found) { return found.thread_id == thread_id; });
 }
 
 bool find_thread_state(const Python& python, const Fiber& fiber, ThreadStateInfo& info) noexcept {

@@ -19,8 +19,8 @@ struct ThreadStateInfo {
   bool belongs_to(const Fiber& fiber) const noexcept;
 };
 
-/// Walks the interpreters' lists of thread states. They may change meanwhile: states may be missed, never invented.
-/// Async-signal-safe; any thread. A state costs about 0.3 us.
+/// Walks the interpreters' lists of thread states. They may change meanwhile: states may be missed, never
+/// invented. Async-signal-safe; any thread. A state costs about 0.3 us.
 class ThreadStateCursor {
  public:
   /// Yields nothing if the layout of this Python is not known.
@@ -37,7 +37,8 @@ class ThreadStateCursor {
 };
 
 bool read_thread_state(const Python& python, uintptr_t state, ThreadStateInfo& info) noexcept;
-/// The newest state of the thread with that pthread_self, which for a thread in a subinterpreter is the one in use.
+/// The newest state of the thread with that pthread_self, which for a thread in a subinterpreter is the one
+/// in use.
 bool find_thread_state(const Python& python, uint64_t thread_id, ThreadStateInfo& info) noexcept;
 bool find_thread_state(const Python& python, const Fiber& fiber, ThreadStateInfo& info) noexcept;
 

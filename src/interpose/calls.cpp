@@ -25,8 +25,9 @@ void* find_real(const char* name) noexcept {
 }  // namespace
 
 const char* to_string(Family family) noexcept {
-  static constexpr const char* kNames[] = {"sockets", "polling", "sleeping", "locks",       "threads", "names",
-                                           "files",   "children", "signals",  "descriptors", "loading"};
+  static constexpr const char* kNames[] = {"sockets", "polling",     "sleeping", "locks",
+                                           "threads", "names",       "files",    "children",
+                                           "signals", "descriptors", "loading"};
   return kNames[static_cast<int>(family)];
 }
 
@@ -63,13 +64,15 @@ std::span<const Call> all_calls() noexcept {
       WEFT_THREADS_CALLS(WEFT_THREADS_ROW) WEFT_THREADS_ALIASES(WEFT_THREADS_ALIAS)      //
       WEFT_THREADS_ROW(pthread_exit)                                                     //
       WEFT_SIGNALS_CALLS(WEFT_SIGNALS_ROW) WEFT_SIGNALS_ALIASES(WEFT_SIGNALS_ALIAS)      //
-      {"vfork", erase(&routed::weft_vfork), Family::kSignals, reinterpret_cast<const void* const*>(&real::vfork)},
-      {"__vfork", erase(&routed::weft_vfork), Family::kSignals, reinterpret_cast<const void* const*>(&real::vfork)},
-      WEFT_LOADING_CALLS(WEFT_LOADING_ROW) WEFT_LOADING_ALIASES(WEFT_LOADING_ALIAS)      //
-      WEFT_FILES_CALLS(WEFT_FILES_ROW) WEFT_FILES_ALIASES(WEFT_FILES_ALIAS)              //
-      WEFT_DESCRIPTORS_CALLS(WEFT_DESCRIPTORS_ROW) WEFT_DESCRIPTORS_ALIASES(WEFT_DESCRIPTORS_ALIAS)//
-      WEFT_NAMES_CALLS(WEFT_NAMES_ROW) WEFT_NAMES_ALIASES(WEFT_NAMES_ALIAS)              //
-      WEFT_CHILDREN_CALLS(WEFT_CHILDREN_ROW) WEFT_CHILDREN_ALIASES(WEFT_CHILDREN_ALIAS)  //
+      {"vfork", erase(&routed::weft_vfork), Family::kSignals,
+       reinterpret_cast<const void* const*>(&real::vfork)},
+      {"__vfork", erase(&routed::weft_vfork), Family::kSignals,
+       reinterpret_cast<const void* const*>(&real::vfork)},
+      WEFT_LOADING_CALLS(WEFT_LOADING_ROW) WEFT_LOADING_ALIASES(WEFT_LOADING_ALIAS)                  //
+      WEFT_FILES_CALLS(WEFT_FILES_ROW) WEFT_FILES_ALIASES(WEFT_FILES_ALIAS)                          //
+      WEFT_DESCRIPTORS_CALLS(WEFT_DESCRIPTORS_ROW) WEFT_DESCRIPTORS_ALIASES(WEFT_DESCRIPTORS_ALIAS)  //
+      WEFT_NAMES_CALLS(WEFT_NAMES_ROW) WEFT_NAMES_ALIASES(WEFT_NAMES_ALIAS)                          //
+      WEFT_CHILDREN_CALLS(WEFT_CHILDREN_ROW) WEFT_CHILDREN_ALIASES(WEFT_CHILDREN_ALIAS)              //
   };
   return kCalls;
 }

@@ -1,23 +1,24 @@
 // The table of routed calls.
 //
-// Each family lists its calls in calls/<family>.hpp and implements them, as functions of namespace `routed` with exactly
-// libc's signatures, in <family>*.cpp. X(call) is a call; Y(symbol, call) another symbol for one (a 64-bit alias, a
-// fortified name with the same signature).
+// Each family lists its calls in calls/<family>.hpp and implements them, as functions of namespace `routed`
+// with exactly libc's signatures, in <family>*.cpp. X(call) is a call; Y(symbol, call) another symbol for one
+// (a 64-bit alias, a fortified name with the same signature).
 //
 // The rules for every routed function:
 //   - It is noexcept, returns what libc's does and sets errno alike, down to partial results and EINTR.
-//   - Off a fiber, or where switching is forbidden (current_fiber() is null), it goes straight to real::call(...).
+//   - Off a fiber, or where switching is forbidden (current_fiber() is null), it goes straight to
+//   real::call(...).
 //   - It calls libc's functions only as real::call(...), or by sys::call: its own object may be patched.
 #pragma once
 
 #include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
-#include <csignal>
 #include <semaphore.h>
 #include <threads.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdint>
 #include <ctime>
 #include <span>

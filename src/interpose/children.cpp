@@ -1,8 +1,9 @@
 // Children: waiting for them.
 //
-// A wait is tried without blocking and, if nobody has changed state, parks until somebody has, then tried again. Nothing is taken
-// from the program meanwhile: no signal, and no child that it does not wait for. For the end of one process the kernel offers a
-// descriptor; for anything else a thread waits in the kernel without reaping (WNOWAIT) and wakes the fibers.
+// A wait is tried without blocking and, if nobody has changed state, parks until somebody has, then tried
+// again. Nothing is taken from the program meanwhile: no signal, and no child that it does not wait for. For
+// the end of one process the kernel offers a descriptor; for anything else a thread waits in the kernel
+// without reaping (WNOWAIT) and wakes the fibers.
 #include "interpose/children.hpp"
 
 #include <fcntl.h>
@@ -29,11 +30,14 @@ constexpr int kChanges = WEXITED | WSTOPPED | WCONTINUED;
 constexpr int kClones = __WALL | static_cast<int>(__WCLONE);
 
 // These two are about the calling OS thread's own children.
-bool of_this_thread_only(int options) noexcept { return options & __WNOTHREAD; }
+bool of_this_thread_only(int options) noexcept {
+  return options & __WNOTHREAD;
+}
 
 // Parks until the descriptor of a process is readable: it has ended. Returns 0 or an errno.
 int wait_for_end(int process, const char* call) noexcept {
-  return error_of(Poller::of_this_carrier().wait(process, POLLIN, kNever, kCancellable | kInterruptible | kRestartable, call));
+  return error_of(Poller::of_this_carrier().wait(process, POLLIN, kNever,
+                                                 kCancellable | kInterruptible | kRestartable, call));
 }
 
 // The descriptor of a process, or a negated errno.
@@ -62,7 +66,8 @@ int wait_for_change(const ChildSelection& who, const char* call, Attempt&& attem
   const bool end_only = (who.options & kChanges) == WEXITED;
   if (who.type == P_PID && end_only) {
     const ProcessDescriptor process(who.id);
-    // It was looked at before the descriptor was there: somebody else may have reaped it, and the number be used again.
+    // It was looked at before the descriptor was there: somebody else may have reaped it, and the number be
+    // used again.
     while (process.get() >= 0) {
       if (attempt()) return 0;
       if (const int error = wait_for_end(process.get(), call)) return error;
@@ -90,7 +95,8 @@ ChildSelection selection_of(pid_t pid, int options) noexcept {
   return {P_PGID, static_cast<id_t>(-static_cast<int64_t>(pid)), changes};
 }
 
-pid_t wait_for_child(const char* call, const void* caller, pid_t pid, int* status, int options, rusage* usage) noexcept {
+pid_t wait_for_child(const char* call, const void* caller, pid_t pid, int* status, int options,
+                     rusage* usage) noexcept {
   if (!current_fiber() || (options & WNOHANG) || of_this_thread_only(options)) {
     PinScope pin(call, caller);
     return real::wait4(pid, status, options, usage);
@@ -147,8 +153,9 @@ int routed::waitid(idtype_t type, id_t id, siginfo_t* info, int options) noexcep
   return result;
 }
 
-// Whole on a pool thread: libc blocks SIGCHLD in the thread that makes the call, and the carrier has other fibers to serve. The
-// command inherits the calling thread's signal mask, so the pool thread takes the fiber's on for that time.
+// Whole on a pool thread: libc blocks SIGCHLD in the thread that makes the call, and the carrier has other
+// fibers to serve. The command inherits the calling thread's signal mask, so the pool thread takes the
+// fiber's on for that time.
 int routed::system(const char* command) noexcept {
   Fiber* self = current_fiber();
   if (!self) {

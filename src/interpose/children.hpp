@@ -15,16 +15,17 @@ struct ChildSelection {
   bool operator==(const ChildSelection&) const = default;
 };
 
-/// A fiber's interest in the changes of some children. Interests in the same ones share a thread, which waits in the kernel
-/// without reaping; it ends with the first change, or when there is no such child left. A fiber that gives up leaves it behind
-/// for the next.
+/// A fiber's interest in the changes of some children. Interests in the same ones share a thread, which waits
+/// in the kernel without reaping; it ends with the first change, or when there is no such child left. A fiber
+/// that gives up leaves it behind for the next.
 class ChildWatch {
  public:
   explicit ChildWatch(const ChildSelection& who) noexcept;
   ChildWatch(const ChildWatch&) = delete;
   ChildWatch& operator=(const ChildWatch&) = delete;
 
-  /// Parks until something has changed since the watch was made: a hint. Returns 0, or the errno that the wait ends with.
+  /// Parks until something has changed since the watch was made: a hint. Returns 0, or the errno that the
+  /// wait ends with.
   int wait(const char* call) noexcept;
 
  private:

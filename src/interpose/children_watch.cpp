@@ -13,8 +13,8 @@ namespace weft::interpose {
 namespace {
 
 constexpr int kWatchers = 64;
-constinit FutexLock g_lock;        // guards all watchers
-constinit int g_process = 0;       // whose they are
+constinit FutexLock g_lock;   // guards all watchers
+constinit int g_process = 0;  // whose they are
 // Rounds to try again where there is neither a thread nor a place to be had.
 constexpr Nanos kPause = 20 * kMillisecond;
 
@@ -35,7 +35,9 @@ void* ChildWatch::watch(void* self) noexcept {
   Watcher& watcher = *static_cast<Watcher*>(self);
   siginfo_t info;
   long result;
-  do result = sys::call(SYS_waitid, watcher.who.type, watcher.who.id, &info, watcher.who.options | WNOWAIT, nullptr);
+  do
+    result = sys::call(SYS_waitid, watcher.who.type, watcher.who.id, &info, watcher.who.options | WNOWAIT,
+                       nullptr);
   while (result == -EINTR);
   g_lock.lock();
   watcher.running = false;

@@ -1,8 +1,8 @@
 // Condition variables.
 //
-// Fibers and routed native threads wait in the parking lot; a thread that waits inside libc (it began before the routing,
-// or its code is not routed) is signalled as well. A wait never fails and never is interrupted: CPython waits for its own
-// lock this way, and ends the process if that fails.
+// Fibers and routed native threads wait in the parking lot; a thread that waits inside libc (it began before
+// the routing, or its code is not routed) is signalled as well. A wait never fails and never is interrupted:
+// CPython waits for its own lock this way, and ends the process if that fails.
 #include "interpose/calls.hpp"
 #include "interpose/mutexes.hpp"
 #include "interpose/support.hpp"
@@ -12,7 +12,8 @@ namespace weft::interpose {
 
 namespace {
 
-// struct __pthread_cond_s, __wrefs: bit 0, process-shared; bit 1, times are CLOCK_MONOTONIC (pthread_condattr_setclock).
+// struct __pthread_cond_s, __wrefs: bit 0, process-shared; bit 1, times are CLOCK_MONOTONIC
+// (pthread_condattr_setclock).
 constexpr unsigned kShared = 1, kMonotonic = 2;
 
 unsigned flags_of(pthread_cond_t* condition) noexcept {
@@ -39,8 +40,8 @@ int wait_on(pthread_cond_t* condition, pthread_mutex_t* mutex, Nanos deadline, c
   return wake == Wake::kTimeout ? ETIMEDOUT : 0;
 }
 
-// The signal may come from another process, past every table of ours: look again at growing intervals. To the caller
-// these are spurious wake-ups, which it must expect anyway.
+// The signal may come from another process, past every table of ours: look again at growing intervals. To the
+// caller these are spurious wake-ups, which it must expect anyway.
 int wait_shared(pthread_mutex_t* mutex, Nanos deadline, const char* call) noexcept {
   ErrnoKeeper keeper;
   if (const int error = unlock_mutex(mutex)) return error;
@@ -66,7 +67,8 @@ int routed::pthread_cond_wait(pthread_cond_t* condition, pthread_mutex_t* mutex)
   return wait_on(condition, mutex, kNever, "pthread_cond_wait");
 }
 
-int routed::pthread_cond_timedwait(pthread_cond_t* condition, pthread_mutex_t* mutex, const timespec* time) noexcept {
+int routed::pthread_cond_timedwait(pthread_cond_t* condition, pthread_mutex_t* mutex,
+                                   const timespec* time) noexcept {
   if (natively(condition)) return real::pthread_cond_timedwait(condition, mutex, time);
   const clockid_t clock = flags_of(condition) & kMonotonic ? CLOCK_MONOTONIC : CLOCK_REALTIME;
   return wait_until(condition, mutex, clock, time, "pthread_cond_timedwait");
@@ -80,7 +82,8 @@ int routed::pthread_cond_clockwait(pthread_cond_t* condition, pthread_mutex_t* m
 }
 
 int routed::pthread_cond_signal(pthread_cond_t* condition) noexcept {
-  if (Runtime::get() && !(flags_of(condition) & kShared) && ParkingLot::instance().wake_one(condition) > 0) return 0;
+  if (Runtime::get() && !(flags_of(condition) & kShared) && ParkingLot::instance().wake_one(condition) > 0)
+    return 0;
   return real::pthread_cond_signal(condition);
 }
 

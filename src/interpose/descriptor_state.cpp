@@ -123,10 +123,13 @@ size_t receive_low_water(int fd) noexcept {
 void note_socket_option(int level, int option) noexcept {
   if (level != SOL_SOCKET) return;
   uint32_t used = 0;
-  if (option == SO_RCVTIMEO || option == SO_SNDTIMEO || option == kReceiveTimeoutNew || option == kSendTimeoutNew)
+  if (option == SO_RCVTIMEO || option == SO_SNDTIMEO || option == kReceiveTimeoutNew ||
+      option == kSendTimeoutNew)
     used = kTimeLimits;
-  else if (option == SO_RCVLOWAT) used = kLowWater;
-  if (used && !(g_in_use.load(std::memory_order_relaxed) & used)) g_in_use.fetch_or(used, std::memory_order_relaxed);
+  else if (option == SO_RCVLOWAT)
+    used = kLowWater;
+  if (used && !(g_in_use.load(std::memory_order_relaxed) & used))
+    g_in_use.fetch_or(used, std::memory_order_relaxed);
 }
 
 void note_received_sockets(const msghdr& message) noexcept {

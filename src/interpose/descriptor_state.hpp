@@ -13,8 +13,8 @@ int is_nonblocking(int fd) noexcept;
 /// An integer option of SOL_SOCKET (SO_TYPE...), or a negated errno.
 int socket_option(int fd, int option) noexcept;
 
-/// How long a receive (POLLIN) or send (POLLOUT) on socket `fd` may block, as SO_RCVTIMEO or SO_SNDTIMEO says; kNever
-/// without limit. Asks the kernel only if some socket of the process may have such a limit.
+/// How long a receive (POLLIN) or send (POLLOUT) on socket `fd` may block, as SO_RCVTIMEO or SO_SNDTIMEO
+/// says; kNever without limit. Asks the kernel only if some socket of the process may have such a limit.
 Nanos socket_time_limit(int fd, short events) noexcept;
 
 /// SO_RCVLOWAT of socket `fd`. Asks the kernel only if some socket of the process may have that option.

@@ -18,7 +18,9 @@ namespace weft::interpose {
 
 namespace {
 
-bool is_open(int fd) noexcept { return sys::call(SYS_fcntl, fd, F_GETFD) >= 0; }
+bool is_open(int fd) noexcept {
+  return sys::call(SYS_fcntl, fd, F_GETFD) >= 0;
+}
 
 // No descriptor of this process is higher: the size of the kernel's table, which never shrinks.
 unsigned highest_descriptor() noexcept {
@@ -42,7 +44,8 @@ long close_some(unsigned first, unsigned last, unsigned flags) noexcept {
     const int own = from > INT32_MAX ? -1 : next_private_fd(static_cast<int>(from));
     const bool is_last = own < 0 || static_cast<unsigned>(own) > last;
     if (is_last || static_cast<unsigned>(own) > from) {
-      const long error = sys::call(SYS_close_range, from, is_last ? last : static_cast<unsigned>(own) - 1, flags);
+      const long error =
+          sys::call(SYS_close_range, from, is_last ? last : static_cast<unsigned>(own) - 1, flags);
       if (error < 0) return error;
     }
     if (is_last || static_cast<unsigned>(own) == last) return 0;
@@ -70,7 +73,9 @@ int routed::close(int fd) noexcept {
   return real::close(fd);
 }
 
-int routed::mq_close(mqd_t queue) noexcept { return may_close(queue) ? real::mq_close(queue) : fail(EBADF); }
+int routed::mq_close(mqd_t queue) noexcept {
+  return may_close(queue) ? real::mq_close(queue) : fail(EBADF);
+}
 
 int routed::dup2(int fd, int target) noexcept {
   if (fd != target && is_open(fd) && !may_close(target)) return fail(EBADF);

@@ -15,9 +15,10 @@ namespace weft::interpose {
 
 namespace {
 
-// A wait that the kernel offers no event for. `attempt` makes the call so that it fails with `busy` instead of blocking; `wait`
-// makes it blocking. The main fiber tries again and again, since it must be there for signals, as a program expects that ends
-// such a wait by alarm(); the others wait in the kernel's queue on a pool thread, uninterruptibly.
+// A wait that the kernel offers no event for. `attempt` makes the call so that it fails with `busy` instead
+// of blocking; `wait` makes it blocking. The main fiber tries again and again, since it must be there for
+// signals, as a program expects that ends such a wait by alarm(); the others wait in the kernel's queue on a
+// pool thread, uninterruptibly.
 template <typename Attempt, typename Wait>
 auto wait_for_lock(const char* call, int busy, Nanos deadline, Attempt&& attempt, Wait&& wait) noexcept
     -> decltype(attempt()) {
@@ -44,9 +45,12 @@ auto wait_for_lock(const char* call, int busy, Nanos deadline, Attempt&& attempt
 // What fcntl is to do if a lock must be waited for; 0 for the other commands.
 int without_waiting(int command) noexcept {
   switch (command) {
-    case F_SETLKW: return F_SETLK;
-    case F_OFD_SETLKW: return F_OFD_SETLK;
-    default: return 0;
+    case F_SETLKW:
+      return F_SETLK;
+    case F_OFD_SETLKW:
+      return F_OFD_SETLK;
+    default:
+      return 0;
   }
 }
 
@@ -68,7 +72,9 @@ auto wait_for_queue(mqd_t queue, bool sending, Nanos deadline, const char* call,
 }
 
 // The deadline of a call that takes none (null), or one of CLOCK_REALTIME.
-Nanos deadline_of(const timespec* time) noexcept { return time ? monotonic_deadline(CLOCK_REALTIME, *time) : kNever; }
+Nanos deadline_of(const timespec* time) noexcept {
+  return time ? monotonic_deadline(CLOCK_REALTIME, *time) : kNever;
+}
 
 }  // namespace
 
@@ -108,9 +114,10 @@ int routed::lockf(int fd, int command, off_t length) noexcept {
 ssize_t routed::mq_timedreceive(mqd_t queue, char* message, size_t size, unsigned* priority,
                                 const timespec* time) noexcept {
   if (current_fiber() && (!time || valid(*time)))
-    return wait_for_queue(queue, false, deadline_of(time), "mq_timedreceive", [&](const timespec* limit) noexcept {
-      return real::mq_timedreceive(queue, message, size, priority, limit);
-    });
+    return wait_for_queue(queue, false, deadline_of(time), "mq_timedreceive",
+                          [&](const timespec* limit) noexcept {
+                            return real::mq_timedreceive(queue, message, size, priority, limit);
+                          });
   PinScope pin("mq_timedreceive", __builtin_return_address(0));
   return real::mq_timedreceive(queue, message, size, priority, time);
 }
@@ -124,9 +131,10 @@ ssize_t routed::mq_receive(mqd_t queue, char* message, size_t size, unsigned* pr
 int routed::mq_timedsend(mqd_t queue, const char* message, size_t size, unsigned priority,
                          const timespec* time) noexcept {
   if (current_fiber() && (!time || valid(*time)))
-    return wait_for_queue(queue, true, deadline_of(time), "mq_timedsend", [&](const timespec* limit) noexcept {
-      return real::mq_timedsend(queue, message, size, priority, limit);
-    });
+    return wait_for_queue(queue, true, deadline_of(time), "mq_timedsend",
+                          [&](const timespec* limit) noexcept {
+                            return real::mq_timedsend(queue, message, size, priority, limit);
+                          });
   PinScope pin("mq_timedsend", __builtin_return_address(0));
   return real::mq_timedsend(queue, message, size, priority, time);
 }
@@ -175,10 +183,10 @@ int routed::semtimedop(int set, sembuf* operations, size_t count, const timespec
   errno = kept;
   // Where one of several operations must not wait, only the kernel knows which of them it was that failed.
   for (size_t i = 0; i < count; ++i)
-    if (operations[i].sem_flg & IPC_NOWAIT) return offload(site, real::semtimedop, set, operations, count, limit);
-  return wait_for_lock(site.call, EAGAIN, deadline, attempt, [&]() noexcept {
-    return real::semtimedop(set, operations, count, limit);
-  });
+    if (operations[i].sem_flg & IPC_NOWAIT)
+      return offload(site, real::semtimedop, set, operations, count, limit);
+  return wait_for_lock(site.call, EAGAIN, deadline, attempt,
+                       [&]() noexcept { return real::semtimedop(set, operations, count, limit); });
 }
 
 int routed::semop(int set, sembuf* operations, size_t count) noexcept {

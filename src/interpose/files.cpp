@@ -9,16 +9,20 @@ namespace {
 
 constexpr int kMaxVectors = 1024;  // as the kernel takes them
 
-bool valid_count(int count) noexcept { return count >= 0 && count <= kMaxVectors; }
+bool valid_count(int count) noexcept {
+  return count >= 0 && count <= kMaxVectors;
+}
 
-ssize_t transfer_one(bool writing, int fd, const void* buffer, size_t size, off_t offset, const char* call) noexcept {
+ssize_t transfer_one(bool writing, int fd, const void* buffer, size_t size, off_t offset,
+                     const char* call) noexcept {
   const iovec vector{const_cast<void*>(buffer), size};
   return transfer({writing, fd, &vector, 1, offset, 0, call, true});
 }
 
 }  // namespace
 
-// What reading or writing nothing means is for the kind of file to say, and waits for nobody: it goes straight to libc.
+// What reading or writing nothing means is for the kind of file to say, and waits for nobody: it goes
+// straight to libc.
 
 ssize_t routed::read(int fd, void* buffer, size_t size) noexcept {
   if (current_fiber() && size > 0) return transfer_one(false, fd, buffer, size, kAtPosition, "read");
@@ -33,25 +37,29 @@ ssize_t routed::write(int fd, const void* buffer, size_t size) noexcept {
 }
 
 ssize_t routed::readv(int fd, const iovec* vectors, int count) noexcept {
-  if (current_fiber() && valid_count(count)) return transfer({false, fd, vectors, count, kAtPosition, 0, "readv"});
+  if (current_fiber() && valid_count(count))
+    return transfer({false, fd, vectors, count, kAtPosition, 0, "readv"});
   PinScope pin("readv", __builtin_return_address(0));
   return real::readv(fd, vectors, count);
 }
 
 ssize_t routed::writev(int fd, const iovec* vectors, int count) noexcept {
-  if (current_fiber() && valid_count(count)) return transfer({true, fd, vectors, count, kAtPosition, 0, "writev"});
+  if (current_fiber() && valid_count(count))
+    return transfer({true, fd, vectors, count, kAtPosition, 0, "writev"});
   PinScope pin("writev", __builtin_return_address(0));
   return real::writev(fd, vectors, count);
 }
 
 ssize_t routed::pread(int fd, void* buffer, size_t size, off_t offset) noexcept {
-  if (current_fiber() && size > 0 && offset >= 0) return transfer_one(false, fd, buffer, size, offset, "pread");
+  if (current_fiber() && size > 0 && offset >= 0)
+    return transfer_one(false, fd, buffer, size, offset, "pread");
   PinScope pin("pread", __builtin_return_address(0));
   return real::pread(fd, buffer, size, offset);
 }
 
 ssize_t routed::pwrite(int fd, const void* buffer, size_t size, off_t offset) noexcept {
-  if (current_fiber() && size > 0 && offset >= 0) return transfer_one(true, fd, buffer, size, offset, "pwrite");
+  if (current_fiber() && size > 0 && offset >= 0)
+    return transfer_one(true, fd, buffer, size, offset, "pwrite");
   PinScope pin("pwrite", __builtin_return_address(0));
   return real::pwrite(fd, buffer, size, offset);
 }
@@ -87,27 +95,31 @@ ssize_t routed::pwritev2(int fd, const iovec* vectors, int count, off_t offset, 
 
 // A buffer that is too small is libc's to complain of.
 ssize_t routed::__read_chk(int fd, void* buffer, size_t size, size_t room) noexcept {
-  if (current_fiber() && size > 0 && size <= room) return transfer_one(false, fd, buffer, size, kAtPosition, "read");
+  if (current_fiber() && size > 0 && size <= room)
+    return transfer_one(false, fd, buffer, size, kAtPosition, "read");
   PinScope pin("read", __builtin_return_address(0));
   return real::__read_chk(fd, buffer, size, room);
 }
 
 ssize_t routed::__pread_chk(int fd, void* buffer, size_t size, off_t offset, size_t room) noexcept {
-  if (current_fiber() && size > 0 && size <= room && offset >= 0) return transfer_one(false, fd, buffer, size, offset, "pread");
+  if (current_fiber() && size > 0 && size <= room && offset >= 0)
+    return transfer_one(false, fd, buffer, size, offset, "pread");
   PinScope pin("pread", __builtin_return_address(0));
   return real::__pread_chk(fd, buffer, size, offset, room);
 }
 
 int routed::eventfd_read(int fd, eventfd_t* value) noexcept {
   if (current_fiber())
-    return transfer_one(false, fd, value, sizeof *value, kAtPosition, "eventfd_read") == sizeof *value ? 0 : -1;
+    return transfer_one(false, fd, value, sizeof *value, kAtPosition, "eventfd_read") == sizeof *value ? 0
+                                                                                                       : -1;
   PinScope pin("eventfd_read", __builtin_return_address(0));
   return real::eventfd_read(fd, value);
 }
 
 int routed::eventfd_write(int fd, eventfd_t value) noexcept {
   if (current_fiber())
-    return transfer_one(true, fd, &value, sizeof value, kAtPosition, "eventfd_write") == sizeof value ? 0 : -1;
+    return transfer_one(true, fd, &value, sizeof value, kAtPosition, "eventfd_write") == sizeof value ? 0
+                                                                                                      : -1;
   PinScope pin("eventfd_write", __builtin_return_address(0));
   return real::eventfd_write(fd, value);
 }

@@ -22,7 +22,8 @@ struct Transfer {
 };
 inline constexpr off_t kAtPosition = -1;
 
-/// What the call returns, with errno set; parks where it would block. REQUIRES: the caller is a fiber that may switch.
+/// What the call returns, with errno set; parks where it would block. REQUIRES: the caller is a fiber that
+/// may switch.
 ssize_t transfer(const Transfer& transfer) noexcept;
 
 /// The kernel moves no more in one call.
@@ -48,8 +49,8 @@ class Cursor {
   int all_count_;
   size_t total_;
   size_t done_ = 0;
-  int index_ = 0;          // of the first vector not finished,
-  size_t consumed_ = 0;    // and how much of it is
+  int index_ = 0;        // of the first vector not finished,
+  size_t consumed_ = 0;  // and how much of it is
   int window_count_ = 0;
   iovec window_[kWindow];
 };
@@ -58,8 +59,8 @@ class Cursor {
 class Readiness {
  public:
   Readiness(int fd, bool writing, const char* call) noexcept : fd_(fd), writing_(writing), call_(call) {}
-  /// Returns 0, or the errno that the call fails with unless it got something done: EAGAIN for a descriptor that the user
-  /// made non-blocking, ETIMEDOUT at the deadline.
+  /// Returns 0, or the errno that the call fails with unless it got something done: EAGAIN for a descriptor
+  /// that the user made non-blocking, ETIMEDOUT at the deadline.
   int wait_until(Nanos deadline) noexcept;
   int wait() noexcept { return wait_until(kNever); }
 
@@ -71,13 +72,15 @@ class Readiness {
 };
 
 /// libc_result() for calls that return an int.
-inline int int_result(long result) noexcept { return static_cast<int>(libc_result(result)); }
+inline int int_result(long result) noexcept {
+  return static_cast<int>(libc_result(result));
+}
 
 /// The errno of a wait that ended so, or 0 for Wake::kReady.
 int error_of(Wake wake) noexcept;
 
-/// Another open description of the pipe or terminal behind `fd`, which does not block; -1 if that cannot be had. To be
-/// closed by close_reopened().
+/// Another open description of the pipe or terminal behind `fd`, which does not block; -1 if that cannot be
+/// had. To be closed by close_reopened().
 int reopen_nonblocking(int fd, bool writing) noexcept;
 void close_reopened(int fd) noexcept;
 

@@ -1,12 +1,11 @@
 #include "interpose/files_kind.hpp"
 
+#include <asm/ioctls.h>
 #include <asm/termbits.h>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <linux/stat.h>
 #include <sys/statfs.h>
-
-#include <asm/ioctls.h>
 
 #include <atomic>
 #include <cstdio>
@@ -71,8 +70,9 @@ FileKind kind_of_system(long magic) noexcept {
   }
 }
 
-// What is known of mounts: the mount's id and, in the lowest bits, the kind. Since Linux 6.8 ids are never used twice; before,
-// a mount that takes the number of a former one may be taken for that, at the cost of time and nothing else.
+// What is known of mounts: the mount's id and, in the lowest bits, the kind. Since Linux 6.8 ids are never
+// used twice; before, a mount that takes the number of a former one may be taken for that, at the cost of
+// time and nothing else.
 constexpr size_t kMounts = 64;
 constinit std::atomic<uint64_t> g_mounts[kMounts];
 
@@ -93,11 +93,20 @@ FileKind kind_of_mount(uint64_t id, Statfs&& ask) noexcept {
 
 FileKind kind_of_character_device(unsigned major) noexcept {
   switch (major) {
-    case 1: return FileKind::kMemory;
-    case 5:                                                                    // tty, console, ptmx
-    case 136: case 137: case 138: case 139: case 140: case 141: case 142: case 143:  // pts
+    case 1:
+      return FileKind::kMemory;
+    case 5:  // tty, console, ptmx
+    case 136:
+    case 137:
+    case 138:
+    case 139:
+    case 140:
+    case 141:
+    case 142:
+    case 143:  // pts
       return FileKind::kTerminal;
-    default: return FileKind::kDevice;
+    default:
+      return FileKind::kDevice;
   }
 }
 
@@ -112,13 +121,20 @@ FileKind kind_of_open_device(int fd, unsigned major) noexcept {
 template <typename Statfs>
 FileKind kind_by_type(const struct statx& what, Statfs&& ask) noexcept {
   switch (what.stx_mode & kTypeMask) {
-    case kRegularType: return kind_of_mount(what.stx_mnt_id, ask);
-    case kDirectoryType: return FileKind::kDirectory;
-    case kBlockType: return FileKind::kBlock;
-    case kPipeType: return FileKind::kPipe;
-    case kSocketType: return FileKind::kSocket;
-    case kCharacterType: return kind_of_character_device(what.stx_rdev_major);
-    default: return FileKind::kOther;
+    case kRegularType:
+      return kind_of_mount(what.stx_mnt_id, ask);
+    case kDirectoryType:
+      return FileKind::kDirectory;
+    case kBlockType:
+      return FileKind::kBlock;
+    case kPipeType:
+      return FileKind::kPipe;
+    case kSocketType:
+      return FileKind::kSocket;
+    case kCharacterType:
+      return kind_of_character_device(what.stx_rdev_major);
+    default:
+      return FileKind::kOther;
   }
 }
 
@@ -134,9 +150,13 @@ FileInfo info_of(int fd) noexcept {
   if (error < 0) return {FileKind::kUnknown, static_cast<int>(-error)};
   const unsigned type = what.stx_mode & kTypeMask;
   FileInfo info{FileKind::kUnknown, 0, what.stx_size};
-  if (type == 0) info.kind = FileKind::kEvents;
-  else if (type == kCharacterType) info.kind = kind_of_open_device(fd, what.stx_rdev_major);
-  else info.kind = kind_by_type(what, [&](auto& system) noexcept { return sys::call(SYS_fstatfs, fd, &system); });
+  if (type == 0)
+    info.kind = FileKind::kEvents;
+  else if (type == kCharacterType)
+    info.kind = kind_of_open_device(fd, what.stx_rdev_major);
+  else
+    info.kind =
+        kind_by_type(what, [&](auto& system) noexcept { return sys::call(SYS_fstatfs, fd, &system); });
   return info;
 }
 
@@ -163,7 +183,9 @@ bool is_signalfd(int fd) noexcept {
          memcmp(target, kName, sizeof kName - 1) == 0;
 }
 
-bool disk_is_quick(Nanos now) noexcept { return now >= g_disk_quick_from.load(std::memory_order_relaxed); }
+bool disk_is_quick(Nanos now) noexcept {
+  return now >= g_disk_quick_from.load(std::memory_order_relaxed);
+}
 
 void disk_was_used(Nanos start) noexcept {
   const Nanos now = monotonic_now();

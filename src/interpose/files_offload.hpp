@@ -11,8 +11,8 @@ struct CallSite {
   const void* caller;
 };
 
-/// Calls `function`, libc's own: on a fiber by way of the pool, elsewhere right here. errno is the call's. What the arguments
-/// point to stays valid meanwhile: the fiber waits uninterruptibly.
+/// Calls `function`, libc's own: on a fiber by way of the pool, elsewhere right here. errno is the call's.
+/// What the arguments point to stays valid meanwhile: the fiber waits uninterruptibly.
 template <typename Function, typename... Args>
 auto offload(const CallSite& site, Function* function, Args... args) noexcept {
   if (!current_fiber()) {

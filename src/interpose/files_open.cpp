@@ -1,8 +1,9 @@
 // Files: open and its kin.
 //
-// Opening a file that exists on a local disk takes as long as looking its path up, which the caller mostly has done before
-// (stat) and which stays on the carrier, like the other calls that only name files. What may take longer goes through file_io:
-// file systems that ask a server, files to be made or emptied, devices. A FIFO waits for its other end.
+// Opening a file that exists on a local disk takes as long as looking its path up, which the caller mostly
+// has done before (stat) and which stays on the carrier, like the other calls that only name files. What may
+// take longer goes through file_io: file systems that ask a server, files to be made or emptied, devices. A
+// FIFO waits for its other end.
 #include <fcntl.h>
 #include <poll.h>
 
@@ -34,9 +35,12 @@ long open_now(const Opening& o, int more_flags = 0) noexcept {
   return sys::call(SYS_openat, o.directory, o.path, o.flags | more_flags, o.mode);
 }
 
-long open_elsewhere(const Opening& o) noexcept { return file_io::openat(o.directory, o.path, o.flags, o.mode); }
+long open_elsewhere(const Opening& o) noexcept {
+  return file_io::openat(o.directory, o.path, o.flags, o.mode);
+}
 
-// The end of a FIFO that was opened without waiting, made what the caller asked for: the description is still our own.
+// The end of a FIFO that was opened without waiting, made what the caller asked for: the description is still
+// our own.
 long as_asked(long fd) noexcept {
   const long flags = sys::call(SYS_fcntl, fd, F_GETFL);
   sys::call(SYS_fcntl, fd, F_SETFL, flags & ~O_NONBLOCK);
@@ -56,14 +60,15 @@ class Patience {
   Nanos pause_ = kMillisecond / 4;
 };
 
-// True if a process has the FIFO open for writing, or had: then a native open for reading would have returned.
+// True if a process has the FIFO open for writing, or had: then a native open for reading would have
+// returned.
 bool has_had_writer(int fd) noexcept {
   FdWait state;
   state.fd = fd;
   state.events = POLLIN;
   if (poll_now({&state, 1}) > 0) return true;
-  // With no writer this is the end of file, else it would block. It takes no data, should some have come just now: there is
-  // nowhere to put it.
+  // With no writer this is the end of file, else it would block. It takes no data, should some have come just
+  // now: there is nowhere to put it.
   return sys::call(SYS_read, fd, nullptr, 1) != 0;
 }
 
@@ -75,8 +80,8 @@ long open_to_read(const Opening& o) noexcept {
   Patience patience;
   while (!has_had_writer(static_cast<int>(fd))) {
     // Wakes at once when data comes, or a writer that has left already.
-    const Wake wake =
-        Poller::of_this_carrier().wait(static_cast<int>(fd), POLLIN, patience.next_deadline(), kWaitFlags, o.call);
+    const Wake wake = Poller::of_this_carrier().wait(static_cast<int>(fd), POLLIN, patience.next_deadline(),
+                                                     kWaitFlags, o.call);
     if (wake == Wake::kReady || wake == Wake::kTimeout) continue;
     Poller::closing(static_cast<int>(fd));
     sys::call(SYS_close, fd);
@@ -96,24 +101,32 @@ long open_to_write(const Opening& o) noexcept {
   }
 }
 
-// There is no event for "the other end was opened", and a pool thread that waits for it in the kernel could not be called back
-// when a signal comes: so both ends are opened without waiting, and looked at now and then.
+// There is no event for "the other end was opened", and a pool thread that waits for it in the kernel could
+// not be called back when a signal comes: so both ends are opened without waiting, and looked at now and
+// then.
 long open_fifo(const Opening& o) noexcept {
   switch (o.flags & O_ACCMODE) {
-    case O_RDONLY: return open_to_read(o);
-    case O_WRONLY: return open_to_write(o);
-    default: return open_now(o);  // both ends at once
+    case O_RDONLY:
+      return open_to_read(o);
+    case O_WRONLY:
+      return open_to_write(o);
+    default:
+      return open_now(o);  // both ends at once
   }
 }
 
 long open_existing(const Opening& o, const FileInfo& info) noexcept {
   switch (info.kind) {
-    case FileKind::kDisk: return (o.flags & O_TRUNC) && info.size > kQuicklyEmptied ? open_elsewhere(o) : open_now(o);
+    case FileKind::kDisk:
+      return (o.flags & O_TRUNC) && info.size > kQuicklyEmptied ? open_elsewhere(o) : open_now(o);
     case FileKind::kRemote:
     case FileKind::kBlock:
-    case FileKind::kDevice: return o.flags & O_NONBLOCK ? open_now(o) : open_elsewhere(o);
-    case FileKind::kPipe: return o.flags & O_NONBLOCK ? open_now(o) : open_fifo(o);
-    default: return open_now(o);
+    case FileKind::kDevice:
+      return o.flags & O_NONBLOCK ? open_now(o) : open_elsewhere(o);
+    case FileKind::kPipe:
+      return o.flags & O_NONBLOCK ? open_now(o) : open_fifo(o);
+    default:
+      return open_now(o);
   }
 }
 
@@ -127,7 +140,9 @@ int open_file(const Opening& o) noexcept {
   return int_result(info.error == ENOENT && (o.flags & kMakes) ? open_elsewhere(o) : open_now(o));
 }
 
-bool takes_mode(int flags) noexcept { return (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE; }
+bool takes_mode(int flags) noexcept {
+  return (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;
+}
 
 }  // namespace
 

@@ -31,7 +31,9 @@ void routed::sync() noexcept {
   real::sync();
 }
 
-int routed::syncfs(int fd) noexcept { return offload(WEFT_CALL(syncfs), fd); }
+int routed::syncfs(int fd) noexcept {
+  return offload(WEFT_CALL(syncfs), fd);
+}
 
 int routed::msync(void* address, size_t length, int flags) noexcept {
   return offload(WEFT_CALL(msync), address, length, flags);
@@ -46,9 +48,13 @@ int routed::posix_fallocate(int fd, off_t offset, off_t length) noexcept {
   return offload(WEFT_CALL(posix_fallocate), fd, offset, length);
 }
 
-int routed::ftruncate(int fd, off_t length) noexcept { return offload(WEFT_CALL(ftruncate), fd, length); }
+int routed::ftruncate(int fd, off_t length) noexcept {
+  return offload(WEFT_CALL(ftruncate), fd, length);
+}
 
-int routed::truncate(const char* path, off_t length) noexcept { return offload(WEFT_CALL(truncate), path, length); }
+int routed::truncate(const char* path, off_t length) noexcept {
+  return offload(WEFT_CALL(truncate), path, length);
+}
 
 ssize_t routed::copy_file_range(int in, off_t* in_offset, int out, off_t* out_offset, size_t length,
                                 unsigned flags) noexcept {

@@ -1,6 +1,6 @@
-// Terminals in blocking mode. They do not know RWF_NOWAIT, and must be called on the carrier, whose thread is the one that
-// job control stops: so they are called through another open description that does not block, and the rules by which a
-// blocking read gathers its bytes (termios(3), VMIN and VTIME) are kept here.
+// Terminals in blocking mode. They do not know RWF_NOWAIT, and must be called on the carrier, whose thread is
+// the one that job control stops: so they are called through another open description that does not block,
+// and the rules by which a blocking read gathers its bytes (termios(3), VMIN and VTIME) are kept here.
 #include <asm/ioctls.h>
 #include <asm/termbits.h>
 #include <poll.h>
@@ -21,7 +21,8 @@ long call_on(int fd, const Transfer& t, const Cursor& cursor) noexcept {
   return sys::call(t.writing ? SYS_writev : SYS_readv, fd, cursor.vectors(), cursor.count());
 }
 
-// When another description is not to be had (a terminal of another user, no /proc): as the call was made, once it is ready.
+// When another description is not to be had (a terminal of another user, no /proc): as the call was made,
+// once it is ready.
 ssize_t call_when_ready(const Transfer& t) noexcept {
   Readiness readiness(t.fd, t.writing, t.call);
   if (const int error = readiness.wait()) return fail(error);
@@ -42,8 +43,10 @@ Gathering gathering_of(int fd) noexcept {
   if (sys::call(SYS_ioctl, fd, TCGETS, &settings) < 0 || (settings.c_lflag & ICANON)) return rule;
   const Nanos time = settings.c_cc[VTIME] * 100 * kMillisecond;
   rule.least = settings.c_cc[VMIN];
-  if (rule.least == 0) rule.patience = time;
-  else if (time > 0) rule.pause = time;
+  if (rule.least == 0)
+    rule.patience = time;
+  else if (time > 0)
+    rule.pause = time;
   return rule;
 }
 

@@ -1,8 +1,9 @@
 // How a read or write is made to park.
 //
-// It is first tried in a way that cannot block: RWF_NOWAIT, which pipes, sockets, eventfds and most disk file systems know.
-// Where that would block, pollable files are waited for with the poller, and files on disk read by file_io. What does not know
-// RWF_NOWAIT is treated by its kind. The common cases cost no system call more than libc's:
+// It is first tried in a way that cannot block: RWF_NOWAIT, which pipes, sockets, eventfds and most disk file
+// systems know. Where that would block, pollable files are waited for with the poller, and files on disk read
+// by file_io. What does not know RWF_NOWAIT is treated by its kind. The common cases cost no system call more
+// than libc's:
 //
 //   - a read that fills the buffer or finds nothing, from anything that knows RWF_NOWAIT;
 //   - others pay for lseek, which tells files from pipes and sockets, and, where it is a file, for statx.
@@ -29,10 +30,13 @@ namespace weft::interpose {
 
 namespace {
 
-bool would_block(long result) noexcept { return result == -EAGAIN; }
+bool would_block(long result) noexcept {
+  return result == -EAGAIN;
+}
 
 long now_or_never(const Transfer& t, const iovec* vectors, int count) noexcept {
-  return sys::call(t.writing ? SYS_pwritev2 : SYS_preadv2, t.fd, vectors, count, t.offset, 0, t.flags | RWF_NOWAIT);
+  return sys::call(t.writing ? SYS_pwritev2 : SYS_preadv2, t.fd, vectors, count, t.offset, 0,
+                   t.flags | RWF_NOWAIT);
 }
 
 // The call as it was made, on the present thread, blocking. Some drivers tell read from readv of one vector.
@@ -60,7 +64,8 @@ long offload_call(const Transfer& t) noexcept {
   long result = 0;
   OffloadPool::instance().run(t.call, [&]() noexcept { result = make_call(t); });
   // A pool thread blocks the signal that goes with the error.
-  if (result == -EPIPE && t.writing) sys::call(SYS_tgkill, sys::call(SYS_getpid), sys::call(SYS_gettid), SIGPIPE);
+  if (result == -EPIPE && t.writing)
+    sys::call(SYS_tgkill, sys::call(SYS_getpid), sys::call(SYS_gettid), SIGPIPE);
   return result;
 }
 
@@ -80,7 +85,9 @@ long on_quick_disk(const Transfer& t) noexcept {
   return result;
 }
 
-int status_flags(int fd) noexcept { return static_cast<int>(sys::call(SYS_fcntl, fd, F_GETFL)); }
+int status_flags(int fd) noexcept {
+  return static_cast<int>(sys::call(SYS_fcntl, fd, F_GETFL));
+}
 
 // --- Pollable files. An attempt returns a count or a negated errno, -EAGAIN where it would block.
 
@@ -113,8 +120,8 @@ bool is_ready(int fd, bool writing) noexcept {
   return poll_now({&wait, 1}) > 0;
 }
 
-// Files that say they are ready but can only be called blocking: the call goes to the pool, lest another process takes what
-// was there before we come to it.
+// Files that say they are ready but can only be called blocking: the call goes to the pool, lest another
+// process takes what was there before we come to it.
 ssize_t poll_then_call(const Transfer& t, bool on_carrier) noexcept {
   Cursor cursor(t.vectors, t.count);
   return repeat(t, cursor, false, [&]() noexcept -> long {
@@ -149,9 +156,11 @@ ssize_t transfer_pipe(const Transfer& t) noexcept {
   return repeat(t, cursor, t.writing, [&]() noexcept -> long {
     if (!is_ready(t.fd, t.writing)) return -EAGAIN;
     const int again = reopen_nonblocking(t.fd, t.writing);
-    if (again == -ENXIO) return make_call(rest_of(t, cursor));  // nobody reads: fails at once, with its signal
+    if (again == -ENXIO)
+      return make_call(rest_of(t, cursor));  // nobody reads: fails at once, with its signal
     if (again < 0) return offload_call(rest_of(t, cursor));
-    const long result = sys::call(t.writing ? SYS_writev : SYS_readv, again, cursor.vectors(), cursor.count());
+    const long result =
+        sys::call(t.writing ? SYS_writev : SYS_readv, again, cursor.vectors(), cursor.count());
     close_reopened(again);
     return result;
   });
@@ -175,23 +184,29 @@ ssize_t read_disk(const Transfer& t) noexcept {
 ssize_t write_disk(const Transfer& t) noexcept {
   constexpr int kWaitsForDisk = O_DIRECT | O_DSYNC | O_SYNC;
   const Cursor cursor(t.vectors, t.count);
-  const bool cached = t.flags == 0 && cursor.total() <= kSmallTransfer && !(status_flags(t.fd) & kWaitsForDisk);
+  const bool cached =
+      t.flags == 0 && cursor.total() <= kSmallTransfer && !(status_flags(t.fd) & kWaitsForDisk);
   return libc_result(cached ? on_quick_disk(t) : through_file_io(t));
 }
 
 // A file that is neither on disk nor always quick, and does not know RWF_NOWAIT.
 ssize_t transfer_pollable(const Transfer& t, FileKind kind) noexcept {
   Cursor cursor(t.vectors, t.count);
-  const bool has_no_position =
-      kind == FileKind::kPipe || kind == FileKind::kSocket || kind == FileKind::kTerminal || kind == FileKind::kPtyMaster;
+  const bool has_no_position = kind == FileKind::kPipe || kind == FileKind::kSocket ||
+                               kind == FileKind::kTerminal || kind == FileKind::kPtyMaster;
   if (cursor.total() == 0 || is_nonblocking(t.fd) > 0 || (t.offset != kAtPosition && has_no_position))
     return libc_result(make_call(t));
   switch (kind) {
-    case FileKind::kSocket: return transfer_socket(t, cursor, message_now(t, cursor));
-    case FileKind::kPipe: return transfer_pipe(t);
-    case FileKind::kTerminal: return t.writing ? write_terminal(t) : read_terminal(t);
-    case FileKind::kEvents: return t.writing ? write_events(t) : poll_then_call(t, is_signalfd(t.fd));
-    default: return poll_then_call(t, false);
+    case FileKind::kSocket:
+      return transfer_socket(t, cursor, message_now(t, cursor));
+    case FileKind::kPipe:
+      return transfer_pipe(t);
+    case FileKind::kTerminal:
+      return t.writing ? write_terminal(t) : read_terminal(t);
+    case FileKind::kEvents:
+      return t.writing ? write_events(t) : poll_then_call(t, is_signalfd(t.fd));
+    default:
+      return poll_then_call(t, false);
   }
 }
 
@@ -203,13 +218,17 @@ ssize_t transfer_by_kind(const Transfer& t, bool refused) noexcept {
       if (t.writing) return write_disk(t);
       return refused ? read_disk(t) : libc_result(through_file_io(t));
     case FileKind::kRemote:
-    case FileKind::kBlock: return libc_result(through_file_io(t));
+    case FileKind::kBlock:
+      return libc_result(through_file_io(t));
     case FileKind::kUnknown:
     case FileKind::kMemory:
-    case FileKind::kDirectory: return libc_result(make_call(t));
-    default: break;
+    case FileKind::kDirectory:
+      return libc_result(make_call(t));
+    default:
+      break;
   }
-  // An eventfd or the like: it has a position as far as lseek goes. One that cannot be read or written says so at once.
+  // An eventfd or the like: it has a position as far as lseek goes. One that cannot be read or written says
+  // so at once.
   const long result = refused && !t.writing ? -EOPNOTSUPP : now_or_never(t, t.vectors, t.count);
   if (result == -EOPNOTSUPP) return transfer_pollable(t, kind);
   Cursor cursor(t.vectors, t.count);
@@ -221,7 +240,8 @@ ssize_t continue_read(const Transfer& t, Cursor& cursor, off_t position) noexcep
   for (;;) {
     if (cursor.finished()) return static_cast<ssize_t>(cursor.done());
     const FileInfo info = info_of(t.fd);
-    const bool file = info.kind == FileKind::kDisk || info.kind == FileKind::kRemote || info.kind == FileKind::kMemory;
+    const bool file =
+        info.kind == FileKind::kDisk || info.kind == FileKind::kRemote || info.kind == FileKind::kMemory;
     if (!file || static_cast<uint64_t>(position) >= info.size) return static_cast<ssize_t>(cursor.done());
     Transfer rest = rest_of(t, cursor);
     if (t.offset != kAtPosition) rest.offset = position;
@@ -242,12 +262,15 @@ bool zero_may_lie() noexcept {
   return lies;
 }
 
-off_t position_of(int fd) noexcept { return sys::call(SYS_lseek, fd, 0, SEEK_CUR); }
+off_t position_of(int fd) noexcept {
+  return sys::call(SYS_lseek, fd, 0, SEEK_CUR);
+}
 
 }  // namespace
 
 Cursor::Cursor(const iovec* vectors, int count) noexcept : all_(vectors), all_count_(count), total_(0) {
-  for (int i = 0; i < count; ++i) total_ = std::min(kMaxTransfer, total_ + std::min(kMaxTransfer, vectors[i].iov_len));
+  for (int i = 0; i < count; ++i)
+    total_ = std::min(kMaxTransfer, total_ + std::min(kMaxTransfer, vectors[i].iov_len));
 }
 
 void Cursor::advance(size_t bytes) noexcept {
@@ -267,11 +290,16 @@ void Cursor::advance(size_t bytes) noexcept {
 
 int error_of(Wake wake) noexcept {
   switch (wake) {
-    case Wake::kReady: return 0;
-    case Wake::kTimeout: return ETIMEDOUT;
-    case Wake::kInterrupted: return EINTR;
-    case Wake::kCancelled: return ECANCELED;
-    case Wake::kClosed: return EBADF;
+    case Wake::kReady:
+      return 0;
+    case Wake::kTimeout:
+      return ETIMEDOUT;
+    case Wake::kInterrupted:
+      return EINTR;
+    case Wake::kCancelled:
+      return ECANCELED;
+    case Wake::kClosed:
+      return EBADF;
   }
   return EINVAL;
 }
@@ -292,7 +320,9 @@ int reopen_nonblocking(int fd, bool writing) noexcept {
   return static_cast<int>(sys::call(SYS_openat, AT_FDCWD, path, flags, 0));
 }
 
-void close_reopened(int fd) noexcept { sys::call(SYS_close, fd); }
+void close_reopened(int fd) noexcept {
+  sys::call(SYS_close, fd);
+}
 
 ssize_t transfer(const Transfer& t) noexcept {
   // Writes to files are not split, since appending is atomic, and RWF_NOWAIT may do a part only.
@@ -317,7 +347,8 @@ ssize_t transfer(const Transfer& t) noexcept {
   if (t.offset != kAtPosition || position_of(t.fd) >= 0) return transfer_by_kind(t, false);
   // A pipe or a socket.
   Cursor cursor(t.vectors, t.count);
-  if (!t.writing) return repeat(t, cursor, false, result, [&]() noexcept { return now_or_never(t, t.vectors, t.count); });
+  if (!t.writing)
+    return repeat(t, cursor, false, result, [&]() noexcept { return now_or_never(t, t.vectors, t.count); });
   const FileKind kind = info_of(t.fd).kind;
   if (kind == FileKind::kPipe) return transfer_pipe_nowait(t, cursor, result);
   if (kind == FileKind::kSocket) return transfer_socket(t, cursor, result);

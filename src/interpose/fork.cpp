@@ -8,8 +8,8 @@
 
 namespace weft::interpose {
 
-// Called by weft_vfork in the child and then in the parent, which was suspended meanwhile. The two share memory: what the
-// child noted here is still there for the parent to take back.
+// Called by weft_vfork in the child and then in the parent, which was suspended meanwhile. The two share
+// memory: what the child noted here is still there for the parent to take back.
 extern "C" [[gnu::visibility("hidden")]] long weft_vfork_returned(long result) noexcept {
   ThreadState& thread = thread_state();
   if (result == 0) {
@@ -24,8 +24,8 @@ extern "C" [[gnu::visibility("hidden")]] long weft_vfork_returned(long result) n
   return result;
 }
 
-// For fork, forkpty and daemon libc runs the handlers that rebuild the engine in the child, which Runtime::start has
-// registered; for this one it does not.
+// For fork, forkpty and daemon libc runs the handlers that rebuild the engine in the child, which
+// Runtime::start has registered; for this one it does not.
 pid_t routed::_Fork() noexcept {
   const pid_t child = real::_Fork();
   if (child == 0) Runtime::after_fork_in_child();

@@ -1,4 +1,5 @@
-// syscall(2), by which libraries reach the futex directly: GLib, libstdc++'s std::atomic::wait and guards, Rust.
+// syscall(2), by which libraries reach the futex directly: GLib, libstdc++'s std::atomic::wait and guards,
+// Rust.
 #include <linux/futex.h>
 #include <sys/syscall.h>
 
@@ -14,17 +15,22 @@ namespace weft::interpose {
 
 namespace {
 
-long result_of(long value) noexcept { return value < 0 ? fail(static_cast<int>(-value)) : value; }
+long result_of(long value) noexcept {
+  return value < 0 ? fail(static_cast<int>(-value)) : value;
+}
 
-// The wait of FUTEX_WAIT and FUTEX_WAIT_BITSET as a fiber. A shared futex is waited for like a private one: the waker in
-// another process is not seen, so such waits are cut into slices.
+// The wait of FUTEX_WAIT and FUTEX_WAIT_BITSET as a fiber. A shared futex is waited for like a private one:
+// the waker in another process is not seen, so such waits are cut into slices.
 long wait_futex(uint32_t* word, int operation, uint32_t expected, const timespec* timeout) noexcept {
   const int command = operation & FUTEX_CMD_MASK;
   Nanos deadline = kNever;
   if (timeout) {
     if (!valid(*timeout)) return fail(EINVAL);
-    if (command == FUTEX_WAIT) deadline = later(monotonic_now(), to_nanos(*timeout));
-    else deadline = monotonic_deadline(operation & FUTEX_CLOCK_REALTIME ? CLOCK_REALTIME : CLOCK_MONOTONIC, *timeout);
+    if (command == FUTEX_WAIT)
+      deadline = later(monotonic_now(), to_nanos(*timeout));
+    else
+      deadline =
+          monotonic_deadline(operation & FUTEX_CLOCK_REALTIME ? CLOCK_REALTIME : CLOCK_MONOTONIC, *timeout);
   }
   const auto unchanged = [&]() noexcept { return __atomic_load_n(word, __ATOMIC_SEQ_CST) == expected; };
   constexpr Nanos kSlice = 20 * kMillisecond;
@@ -59,7 +65,8 @@ long routed::syscall(long number, ...) noexcept {
     const auto bits = static_cast<uint32_t>(a[5]);
     if (command == FUTEX_WAIT || (command == FUTEX_WAIT_BITSET && bits == FUTEX_BITSET_MATCH_ANY)) {
       if (current_fiber())
-        return wait_futex(word, operation, static_cast<uint32_t>(a[2]), reinterpret_cast<const timespec*>(a[3]));
+        return wait_futex(word, operation, static_cast<uint32_t>(a[2]),
+                          reinterpret_cast<const timespec*>(a[3]));
     } else if (command == FUTEX_WAKE || command == FUTEX_WAKE_BITSET) {
       const int woken = ParkingLot::instance().wake(word, static_cast<int>(a[2]));
       if (woken >= static_cast<int>(a[2])) return woken;

@@ -51,11 +51,13 @@ struct Installation {
     return settings.threads == Threads::kAll;
   }
 
-  // The object that creates an interpreter's threads: the program, where the interpreter is linked into it, or libpython.
+  // The object that creates an interpreter's threads: the program, where the interpreter is linked into it,
+  // or libpython.
   bool is_interpreter(const elf::Site& site) const noexcept {
     if (site.program) return interpreter_in_program;
     const auto slash = site.object.rfind('/');
-    const std::string_view name = slash == std::string_view::npos ? site.object : site.object.substr(slash + 1);
+    const std::string_view name =
+        slash == std::string_view::npos ? site.object : site.object.substr(slash + 1);
     return name.starts_with("libpython");
   }
 
@@ -72,14 +74,17 @@ constinit bool g_installed = false;
 
 constinit host::GilPreemptor g_preemptor;
 
-// An interpreter's fibers are preempted through its lock, and may park while they hold it. The caller is the interpreter,
-// which creates its first thread with its lock held: only so can be found out where it keeps the present thread's state.
+// An interpreter's fibers are preempted through its lock, and may park while they hold it. The caller is the
+// interpreter, which creates its first thread with its lock held: only so can be found out where it keeps the
+// present thread's state.
 void adopt_interpreter(Runtime& runtime) noexcept {
   host::Python* python = host::Python::find();
   if (!python || !python->usable()) return;
   runtime.monitor().set_preemptor(&g_preemptor);
-  if (python->can_park_with_gil()) runtime.carrier().set_interpreter_state(python->thread_state_slot());
-  else set_interpreter_that_pins(python);
+  if (python->can_park_with_gil())
+    runtime.carrier().set_interpreter_state(python->thread_state_slot());
+  else
+    set_interpreter_that_pins(python);
 }
 
 }  // namespace
@@ -91,7 +96,8 @@ int install(const Settings& settings) noexcept {
     resolve_calls();
     g_installation = new Installation(settings);
     // Another thread may be patching at the moment of a fork; the child would inherit its lock.
-    pthread_atfork([] { g_installation->patcher.before_fork(); }, [] { g_installation->patcher.after_fork(); },
+    pthread_atfork([] { g_installation->patcher.before_fork(); },
+                   [] { g_installation->patcher.after_fork(); },
                    [] { g_installation->patcher.after_fork(); });
     set_loading_patcher(g_installation->patcher);
     set_thread_settings(g_installation->settings);
@@ -129,7 +135,9 @@ bool interpreter_is_unsupported() noexcept {
   return python && !python->supported();
 }
 
-bool interpreter_pins() noexcept { return g_pinning_interpreter->running_fiber_holds_gil(); }
+bool interpreter_pins() noexcept {
+  return g_pinning_interpreter->running_fiber_holds_gil();
+}
 
 void runtime_started(Runtime& runtime) noexcept {
   runtime.carrier().set_attention_hook([](Carrier& carrier) noexcept {
@@ -143,6 +151,8 @@ void runtime_started(Runtime& runtime) noexcept {
   dump::serve(runtime);
 }
 
-Report report() { return {pins(), native_threads()}; }
+Report report() {
+  return {pins(), native_threads()};
+}
 
 }  // namespace weft::interpose

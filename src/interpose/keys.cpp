@@ -1,5 +1,5 @@
-// Thread-specific data. Keys are libc's own; a fiber's values are in its Identity. A key that was created before the routing
-// began has no destructor known here: its values are not destroyed when a fiber ends.
+// Thread-specific data. Keys are libc's own; a fiber's values are in its Identity. A key that was created
+// before the routing began has no destructor known here: its values are not destroyed when a fiber ends.
 #include "interpose/keys.hpp"
 
 #include <climits>

@@ -1,4 +1,5 @@
-// Loading: a library that comes is patched before the call that brought it returns; one that goes is forgotten.
+// Loading: a library that comes is patched before the call that brought it returns; one that goes is
+// forgotten.
 #include "interpose/loading.hpp"
 
 #include <dlfcn.h>
@@ -17,8 +18,8 @@ namespace {
 
 elf::Patcher* g_patcher = nullptr;
 
-// A `ret` instruction in the object that contains `caller`. dlopen searches by the run path of the object that calls it,
-// which it tells by its return address, and through us that would be this library.
+// A `ret` instruction in the object that contains `caller`. dlopen searches by the run path of the object
+// that calls it, which it tells by its return address, and through us that would be this library.
 const void* return_site_near(const void* caller) noexcept {
   struct Search {
     uintptr_t caller;
@@ -34,7 +35,8 @@ const void* return_site_near(const void* caller) noexcept {
               wanted.caller < begin || wanted.caller >= begin + header.p_memsz)
             continue;
           // Onwards from the caller: its own function's end is near.
-          wanted.found = memchr(reinterpret_cast<const void*>(wanted.caller), 0xc3, begin + header.p_memsz - wanted.caller);
+          wanted.found = memchr(reinterpret_cast<const void*>(wanted.caller), 0xc3,
+                                begin + header.p_memsz - wanted.caller);
           return 1;
         }
         return 0;
@@ -44,8 +46,10 @@ const void* return_site_near(const void* caller) noexcept {
 }
 
 template <typename Function>
-void* call_from(const void* caller, Function* function, const void* a0, const void* a1, const void* a2) noexcept {
-  // While the loader works, its lock is held for this OS thread: a switch from a constructor would let another fiber in.
+void* call_from(const void* caller, Function* function, const void* a0, const void* a1,
+                const void* a2) noexcept {
+  // While the loader works, its lock is held for this OS thread: a switch from a constructor would let
+  // another fiber in.
   NoSwitchScope no_switch;
   const void* site = return_site_near(caller);
   if (!site) site = return_site_near(reinterpret_cast<const void*>(&weft_call_from));
@@ -62,11 +66,14 @@ void loaded() noexcept {
 
 }  // namespace
 
-void set_loading_patcher(elf::Patcher& patcher) noexcept { g_patcher = &patcher; }
+void set_loading_patcher(elf::Patcher& patcher) noexcept {
+  g_patcher = &patcher;
+}
 
 void* routed::dlopen(const char* file, int mode) noexcept {
   PinScope pin("dlopen", __builtin_return_address(0));
-  void* handle = call_from(__builtin_return_address(0), real::dlopen, file, reinterpret_cast<void*>(intptr_t{mode}), nullptr);
+  void* handle = call_from(__builtin_return_address(0), real::dlopen, file,
+                           reinterpret_cast<void*>(intptr_t{mode}), nullptr);
   if (handle && file) loaded();
   return handle;
 }

@@ -1,10 +1,12 @@
 // Mutexes and spin locks.
 //
-// The mutex itself stays the truth: a fiber takes it with libc's trylock, and parks where that finds it taken; whoever
-// unlocks it does so with libc's unlock, and then wakes who is parked. So fibers, native threads and libc's own code
-// exclude each other. Only the owner is told apart here: libc knows owners by kernel thread id, which the fibers of a
-// carrier share. A mutex that a fiber holds therefore carries the fiber's tag in place of the id (struct
-// __pthread_mutex_s is part of libc's ABI, <bits/struct_mutex.h>), and the id is put back for the moment of unlocking.
+// The mutex itself stays the truth: a fiber takes it with libc's trylock, and parks where that finds it
+// taken; whoever unlocks it does so with libc's unlock, and then wakes who is parked. So fibers, native
+// threads and libc's own code exclude each other. Only the owner is told apart here: libc knows owners by
+// kernel thread id, which the fibers of a carrier share. A mutex that a fiber holds therefore carries the
+// fiber's tag in place of the id (struct
+// __pthread_mutex_s is part of libc's ABI, <bits/struct_mutex.h>), and the id is put back for the moment of
+// unlocking.
 #include "interpose/mutexes.hpp"
 
 #include <cstdio>
@@ -20,19 +22,24 @@ namespace weft::interpose {
 namespace {
 
 constexpr int kTypeMask = 3, kRecursive = PTHREAD_MUTEX_RECURSIVE, kErrorCheck = PTHREAD_MUTEX_ERRORCHECK;
-// __kind, bits 4 to 7: robust, priority inheritance, priority ceiling, process-shared. The kernel or another process knows
-// the owner of such a mutex by its thread id.
+// __kind, bits 4 to 7: robust, priority inheritance, priority ceiling, process-shared. The kernel or another
+// process knows the owner of such a mutex by its thread id.
 constexpr int kKernelOwned = 0xf0;
 
 constexpr int kTagBase = 1 << 30;
 
-int kind_of(pthread_mutex_t* mutex) noexcept { return __atomic_load_n(&mutex->__data.__kind, __ATOMIC_RELAXED); }
-int owner_of(pthread_mutex_t* mutex) noexcept { return __atomic_load_n(&mutex->__data.__owner, __ATOMIC_RELAXED); }
+int kind_of(pthread_mutex_t* mutex) noexcept {
+  return __atomic_load_n(&mutex->__data.__kind, __ATOMIC_RELAXED);
+}
+int owner_of(pthread_mutex_t* mutex) noexcept {
+  return __atomic_load_n(&mutex->__data.__owner, __ATOMIC_RELAXED);
+}
 void set_owner(pthread_mutex_t* mutex, int owner) noexcept {
   __atomic_store_n(&mutex->__data.__owner, owner, __ATOMIC_RELAXED);
 }
 
-// As the running fiber: 0, EBUSY, EAGAIN (too deep), or EDEADLK if an error-checking mutex is the fiber's own.
+// As the running fiber: 0, EBUSY, EAGAIN (too deep), or EDEADLK if an error-checking mutex is the fiber's
+// own.
 int try_lock(Fiber& self, pthread_mutex_t* mutex) noexcept {
   const int kind = kind_of(mutex);
   if (kind & kKernelOwned) return real::pthread_mutex_trylock(mutex);
@@ -49,7 +56,8 @@ int try_lock(Fiber& self, pthread_mutex_t* mutex) noexcept {
     if (owner == self.carrier().thread_id() && !self.is_main()) return EBUSY;
   }
   const int error = real::pthread_mutex_trylock(mutex);
-  if (error == 0 && owner_of(mutex) == self.carrier().thread_id() && mutex->__data.__count <= 1) set_owner(mutex, tag);
+  if (error == 0 && owner_of(mutex) == self.carrier().thread_id() && mutex->__data.__count <= 1)
+    set_owner(mutex, tag);
   return error;
 }
 
@@ -92,7 +100,9 @@ int timed_lock(pthread_mutex_t* mutex, clockid_t clock, const timespec* time, co
 
 }  // namespace
 
-int thread_tag(const Fiber& fiber) noexcept { return kTagBase | static_cast<int>(fiber.id() & (kTagBase - 1)); }
+int thread_tag(const Fiber& fiber) noexcept {
+  return kTagBase | static_cast<int>(fiber.id() & (kTagBase - 1));
+}
 
 Fiber* fiber_of_tag(int tag) noexcept {
   Fiber* found = nullptr;
@@ -108,7 +118,8 @@ int lock_mutex(pthread_mutex_t* mutex, Nanos deadline, const char* call) noexcep
   if (!self) return real::pthread_mutex_lock(mutex);
   ErrnoKeeper keeper;
   const int error = try_lock(*self, mutex);
-  if (error != EBUSY) [[likely]] return error;
+  if (error != EBUSY) [[likely]]
+    return error;
   if (current_fiber()) return lock_slow(*self, mutex, deadline, call);
   PinScope pin(call, __builtin_return_address(0));
   return real::pthread_mutex_lock(mutex);
@@ -137,7 +148,8 @@ int unlock_mutex(pthread_mutex_t* mutex) noexcept {
 
 void describe_holder(const WaitReason& reason, host::TextSink& sink) noexcept {
   const Fiber* holder = nullptr;
-  if (reason.kind == WaitKind::kJoin) holder = static_cast<const Fiber*>(reason.object);
+  if (reason.kind == WaitKind::kJoin)
+    holder = static_cast<const Fiber*>(reason.object);
   else if (strncmp(reason.call, "pthread_mutex", 13) == 0)
     holder = fiber_of_tag(owner_of(static_cast<pthread_mutex_t*>(const_cast<void*>(reason.object))));
   if (!Fiber::is_block(holder)) return;
@@ -169,7 +181,9 @@ int routed::pthread_mutex_clocklock(pthread_mutex_t* mutex, clockid_t clock, con
   return timed_lock(mutex, clock, time, "pthread_mutex_clocklock");
 }
 
-int routed::pthread_mutex_unlock(pthread_mutex_t* mutex) noexcept { return unlock_mutex(mutex); }
+int routed::pthread_mutex_unlock(pthread_mutex_t* mutex) noexcept {
+  return unlock_mutex(mutex);
+}
 
 int routed::pthread_spin_lock(pthread_spinlock_t* lock) noexcept {
   // Spinning would keep the holder from running if that is a fiber of this carrier.

@@ -1,9 +1,10 @@
 // Names: the resolver, and the databases of users, groups, services and networks.
 //
-// libc asks files, servers and caches inside these calls, by calls of its own that are not routed: they are made whole by the
-// offload pool. Those that return a pointer return libc's static storage, the same for all threads, as they do natively. What
-// libc keeps for each thread is h_errno, which goes back to the fiber, and `_res`: res_query and its kin use the pool thread's,
-// so that a program which changes `_res` has to call res_nquery.
+// libc asks files, servers and caches inside these calls, by calls of its own that are not routed: they are
+// made whole by the offload pool. Those that return a pointer return libc's static storage, the same for all
+// threads, as they do natively. What libc keeps for each thread is h_errno, which goes back to the fiber, and
+// `_res`: res_query and its kin use the pool thread's, so that a program which changes `_res` has to call
+// res_nquery.
 #include <arpa/inet.h>
 
 #include <cstdlib>
@@ -57,14 +58,15 @@ pthread_key_t h_errno_key() noexcept {
 
 }  // namespace
 
-int routed::getaddrinfo(const char* node, const char* service, const addrinfo* hints, addrinfo** result) noexcept {
+int routed::getaddrinfo(const char* node, const char* service, const addrinfo* hints,
+                        addrinfo** result) noexcept {
   if ((!node || is_address(node)) && (!service || is_number(service)))
     return real::getaddrinfo(node, service, hints, result);
   return offload(WEFT_CALL(getaddrinfo), node, service, hints, result);
 }
 
-int routed::getnameinfo(const sockaddr* address, socklen_t size, char* host, socklen_t host_size, char* service,
-                        socklen_t service_size, int flags) noexcept {
+int routed::getnameinfo(const sockaddr* address, socklen_t size, char* host, socklen_t host_size,
+                        char* service, socklen_t service_size, int flags) noexcept {
   constexpr int kNumbers = NI_NUMERICHOST | NI_NUMERICSERV;
   if ((flags & kNumbers) == kNumbers)
     return real::getnameinfo(address, size, host, host_size, service, service_size, flags);
@@ -86,7 +88,9 @@ int* routed::__h_errno_location() noexcept {
   return real::__h_errno_location();
 }
 
-hostent* routed::gethostbyname(const char* name) noexcept { return offload_host(WEFT_CALL(gethostbyname), name); }
+hostent* routed::gethostbyname(const char* name) noexcept {
+  return offload_host(WEFT_CALL(gethostbyname), name);
+}
 
 hostent* routed::gethostbyname2(const char* name, int family) noexcept {
   return offload_host(WEFT_CALL(gethostbyname2), name, family);
@@ -101,25 +105,31 @@ int routed::gethostbyname_r(const char* name, hostent* entry, char* buffer, size
   return offload(WEFT_CALL(gethostbyname_r), name, entry, buffer, size, result, error);
 }
 
-int routed::gethostbyname2_r(const char* name, int family, hostent* entry, char* buffer, size_t size, hostent** result,
-                             int* error) noexcept {
+int routed::gethostbyname2_r(const char* name, int family, hostent* entry, char* buffer, size_t size,
+                             hostent** result, int* error) noexcept {
   return offload(WEFT_CALL(gethostbyname2_r), name, family, entry, buffer, size, result, error);
 }
 
-int routed::gethostbyaddr_r(const void* address, socklen_t length, int type, hostent* entry, char* buffer, size_t size,
-                            hostent** result, int* error) noexcept {
+int routed::gethostbyaddr_r(const void* address, socklen_t length, int type, hostent* entry, char* buffer,
+                            size_t size, hostent** result, int* error) noexcept {
   return offload(WEFT_CALL(gethostbyaddr_r), address, length, type, entry, buffer, size, result, error);
 }
 
-hostent* routed::gethostent() noexcept { return offload_host(WEFT_CALL(gethostent)); }
+hostent* routed::gethostent() noexcept {
+  return offload_host(WEFT_CALL(gethostent));
+}
 
 int routed::gethostent_r(hostent* entry, char* buffer, size_t size, hostent** result, int* error) noexcept {
   return offload(WEFT_CALL(gethostent_r), entry, buffer, size, result, error);
 }
 
-netent* routed::getnetbyname(const char* name) noexcept { return offload_host(WEFT_CALL(getnetbyname), name); }
+netent* routed::getnetbyname(const char* name) noexcept {
+  return offload_host(WEFT_CALL(getnetbyname), name);
+}
 
-netent* routed::getnetbyaddr(uint32_t net, int type) noexcept { return offload_host(WEFT_CALL(getnetbyaddr), net, type); }
+netent* routed::getnetbyaddr(uint32_t net, int type) noexcept {
+  return offload_host(WEFT_CALL(getnetbyaddr), net, type);
+}
 
 int routed::getnetbyname_r(const char* name, netent* entry, char* buffer, size_t size, netent** result,
                            int* error) noexcept {
@@ -149,19 +159,26 @@ int routed::getservbyport_r(int port, const char* protocol, servent* entry, char
   return offload(WEFT_CALL(getservbyport_r), port, protocol, entry, buffer, size, result);
 }
 
-protoent* routed::getprotobyname(const char* name) noexcept { return offload(WEFT_CALL(getprotobyname), name); }
+protoent* routed::getprotobyname(const char* name) noexcept {
+  return offload(WEFT_CALL(getprotobyname), name);
+}
 
-protoent* routed::getprotobynumber(int number) noexcept { return offload(WEFT_CALL(getprotobynumber), number); }
+protoent* routed::getprotobynumber(int number) noexcept {
+  return offload(WEFT_CALL(getprotobynumber), number);
+}
 
-int routed::getprotobyname_r(const char* name, protoent* entry, char* buffer, size_t size, protoent** result) noexcept {
+int routed::getprotobyname_r(const char* name, protoent* entry, char* buffer, size_t size,
+                             protoent** result) noexcept {
   return offload(WEFT_CALL(getprotobyname_r), name, entry, buffer, size, result);
 }
 
-int routed::getprotobynumber_r(int number, protoent* entry, char* buffer, size_t size, protoent** result) noexcept {
+int routed::getprotobynumber_r(int number, protoent* entry, char* buffer, size_t size,
+                               protoent** result) noexcept {
   return offload(WEFT_CALL(getprotobynumber_r), number, entry, buffer, size, result);
 }
 
-int routed::res_nquery(__res_state* state, const char* name, int kind, int type, unsigned char* answer, int size) noexcept {
+int routed::res_nquery(__res_state* state, const char* name, int kind, int type, unsigned char* answer,
+                       int size) noexcept {
   return offload_host(WEFT_CALL(res_nquery), state, name, kind, type, answer, size);
 }
 

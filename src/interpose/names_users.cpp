@@ -4,14 +4,30 @@
 
 namespace weft::interpose {
 
-passwd* routed::getpwnam(const char* name) noexcept { return offload(WEFT_CALL(getpwnam), name); }
-passwd* routed::getpwuid(uid_t user) noexcept { return offload(WEFT_CALL(getpwuid), user); }
-passwd* routed::getpwent() noexcept { return offload(WEFT_CALL(getpwent)); }
-group* routed::getgrnam(const char* name) noexcept { return offload(WEFT_CALL(getgrnam), name); }
-group* routed::getgrgid(gid_t id) noexcept { return offload(WEFT_CALL(getgrgid), id); }
-group* routed::getgrent() noexcept { return offload(WEFT_CALL(getgrent)); }
-spwd* routed::getspnam(const char* name) noexcept { return offload(WEFT_CALL(getspnam), name); }
-char* routed::getlogin() noexcept { return offload(WEFT_CALL(getlogin)); }
+passwd* routed::getpwnam(const char* name) noexcept {
+  return offload(WEFT_CALL(getpwnam), name);
+}
+passwd* routed::getpwuid(uid_t user) noexcept {
+  return offload(WEFT_CALL(getpwuid), user);
+}
+passwd* routed::getpwent() noexcept {
+  return offload(WEFT_CALL(getpwent));
+}
+group* routed::getgrnam(const char* name) noexcept {
+  return offload(WEFT_CALL(getgrnam), name);
+}
+group* routed::getgrgid(gid_t id) noexcept {
+  return offload(WEFT_CALL(getgrgid), id);
+}
+group* routed::getgrent() noexcept {
+  return offload(WEFT_CALL(getgrent));
+}
+spwd* routed::getspnam(const char* name) noexcept {
+  return offload(WEFT_CALL(getspnam), name);
+}
+char* routed::getlogin() noexcept {
+  return offload(WEFT_CALL(getlogin));
+}
 
 int routed::getpwnam_r(const char* name, passwd* entry, char* buffer, size_t size, passwd** result) noexcept {
   return offload(WEFT_CALL(getpwnam_r), name, entry, buffer, size, result);
@@ -45,8 +61,12 @@ int routed::getgrouplist(const char* user, gid_t id, gid_t* groups, int* count) 
   return offload(WEFT_CALL(getgrouplist), user, id, groups, count);
 }
 
-int routed::initgroups(const char* user, gid_t id) noexcept { return offload(WEFT_CALL(initgroups), user, id); }
+int routed::initgroups(const char* user, gid_t id) noexcept {
+  return offload(WEFT_CALL(initgroups), user, id);
+}
 
-int routed::getlogin_r(char* name, size_t size) noexcept { return offload(WEFT_CALL(getlogin_r), name, size); }
+int routed::getlogin_r(char* name, size_t size) noexcept {
+  return offload(WEFT_CALL(getlogin_r), name, size);
+}
 
 }  // namespace weft::interpose

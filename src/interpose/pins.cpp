@@ -88,7 +88,11 @@ std::vector<Pin> pins() {
   return result;
 }
 
-void count_native_thread() noexcept { g_native_threads.fetch_add(1, std::memory_order_relaxed); }
-uint64_t native_threads() noexcept { return g_native_threads.load(std::memory_order_relaxed); }
+void count_native_thread() noexcept {
+  g_native_threads.fetch_add(1, std::memory_order_relaxed);
+}
+uint64_t native_threads() noexcept {
+  return g_native_threads.load(std::memory_order_relaxed);
+}
 
 }  // namespace weft::interpose

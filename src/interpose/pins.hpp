@@ -9,8 +9,9 @@
 
 namespace weft::interpose {
 
-/// Put around a call of libc's own function that may block the carrier. When it blocked, and took longer than kPinThreshold, it
-/// is counted as a pin of `call`, made from the code at `caller`. On a thread that runs no fibers it does nothing.
+/// Put around a call of libc's own function that may block the carrier. When it blocked, and took longer than
+/// kPinThreshold, it is counted as a pin of `call`, made from the code at `caller`. On a thread that runs no
+/// fibers it does nothing.
 class PinScope {
  public:
   static constexpr Nanos kPinThreshold = kMillisecond;

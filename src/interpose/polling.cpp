@@ -1,5 +1,5 @@
-// poll, epoll_wait and kin. The kernel's own call answers, with a timeout of 0; between two such calls the fiber
-// waits for all descriptors at once, for an epoll set by waiting for the set's own descriptor.
+// poll, epoll_wait and kin. The kernel's own call answers, with a timeout of 0; between two such calls the
+// fiber waits for all descriptors at once, for an epoll set by waiting for the set's own descriptor.
 #include "interpose/polling_wait.hpp"
 #include "interpose/signals.hpp"
 
@@ -49,11 +49,12 @@ int poll_as_fiber(pollfd* descriptors, nfds_t count, int timeout, const char* ca
   return static_cast<int>(libc_result(wait_for_any(descriptors, count, deadline, call)));
 }
 
-int ppoll_as_fiber(pollfd* descriptors, nfds_t count, const timespec* timeout, const sigset_t* mask) noexcept {
+int ppoll_as_fiber(pollfd* descriptors, nfds_t count, const timespec* timeout,
+                   const sigset_t* mask) noexcept {
   if (!valid_timeout(timeout)) return fail(EINVAL);
   const Nanos deadline = deadline_of(timeout);
-  // With the mask: a signal that is pending and that it lets through is handled now, and interrupts, unless there is
-  // something to report.
+  // With the mask: a signal that is pending and that it lets through is handled now, and interrupts, unless
+  // there is something to report.
   const long ready = sys::call(SYS_ppoll, descriptors, count, &kAtOnce, mask_bits(mask), kMaskSize);
   if (ready != 0 || is_zero(timeout)) return static_cast<int>(libc_result(ready));
   SignalMaskScope scope(mask);
@@ -61,7 +62,8 @@ int ppoll_as_fiber(pollfd* descriptors, nfds_t count, const timespec* timeout, c
   return static_cast<int>(libc_result(wait_for_any(descriptors, count, deadline, "ppoll")));
 }
 
-// Calls attempt(), which asks the set without waiting, until there are events. Returns a count or a negated errno.
+// Calls attempt(), which asks the set without waiting, until there are events. Returns a count or a negated
+// errno.
 template <typename Attempt>
 long wait_for_events(int set, Nanos deadline, const char* call, Attempt&& attempt) noexcept {
   for (;;) {
@@ -99,7 +101,8 @@ int routed::poll(pollfd* descriptors, nfds_t count, int timeout) noexcept {
 }
 
 int routed::__poll_chk(pollfd* descriptors, nfds_t count, int timeout, size_t size) noexcept {
-  if (size / sizeof *descriptors < count) return real::__poll_chk(descriptors, count, timeout, size);  // aborts
+  if (size / sizeof *descriptors < count)
+    return real::__poll_chk(descriptors, count, timeout, size);  // aborts
   if (timeout == 0) return real::poll(descriptors, count, timeout);
   WEFT_STRAIGHT(poll, descriptors, count, timeout)
   return poll_as_fiber(descriptors, count, timeout, "poll");
@@ -133,7 +136,8 @@ int routed::epoll_pwait2(int set, epoll_event* events, int count, const timespec
                          const sigset_t* mask) noexcept {
   WEFT_STRAIGHT(epoll_pwait2, set, events, count, timeout, mask)
   if (!valid_timeout(timeout)) return fail(EINVAL);
-  return epoll_as_fiber(set, events, count, is_zero(timeout) ? 0 : deadline_of(timeout), mask, "epoll_pwait2");
+  return epoll_as_fiber(set, events, count, is_zero(timeout) ? 0 : deadline_of(timeout), mask,
+                        "epoll_pwait2");
 }
 
 }  // namespace weft::interpose

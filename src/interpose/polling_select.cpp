@@ -1,5 +1,5 @@
-// select and pselect. As for poll, the kernel's own call with a timeout of 0 answers, on copies of the sets: what the
-// caller sees in them must be untouched until there is an answer.
+// select and pselect. As for poll, the kernel's own call with a timeout of 0 answers, on copies of the sets:
+// what the caller sees in them must be untouched until there is an answer.
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -15,12 +15,12 @@ namespace {
 constexpr short kReadable = POLLIN | POLLRDNORM | POLLRDBAND, kWritable = POLLOUT | POLLWRNORM | POLLWRBAND;
 constexpr short kEndsRead = POLLHUP | POLLERR, kEndsWrite = POLLERR;
 
-// A descriptor that is only ready in a way that was not asked for, as at its end, when it is watched for exceptional
-// conditions alone, is looked at this often instead of being waited for.
+// A descriptor that is only ready in a way that was not asked for, as at its end, when it is watched for
+// exceptional conditions alone, is looked at this often instead of being waited for.
 constexpr Nanos kSlice = 20 * kMillisecond;
 
-// How many descriptors the kernel would look at: not more than its table of them has places, whatever the caller says.
-// There are callers that say getdtablesize() and have a set of 1,024.
+// How many descriptors the kernel would look at: not more than its table of them has places, whatever the
+// caller says. There are callers that say getdtablesize() and have a set of 1,024.
 int places_in_table() noexcept {
   int places = FD_SETSIZE;
   char text[4096];
@@ -151,7 +151,8 @@ long select_as_fiber(int count, fd_set* readable, fd_set* writable, fd_set* exce
 
 }  // namespace
 
-int routed::select(int count, fd_set* readable, fd_set* writable, fd_set* exceptional, timeval* timeout) noexcept {
+int routed::select(int count, fd_set* readable, fd_set* writable, fd_set* exceptional,
+                   timeval* timeout) noexcept {
   WEFT_STRAIGHT(select, count, readable, writable, exceptional, timeout)
   if (timeout && (timeout->tv_sec < 0 || timeout->tv_usec < 0)) return fail(EINVAL);
   const bool at_once = timeout && timeout->tv_sec == 0 && timeout->tv_usec == 0;
@@ -171,8 +172,8 @@ int routed::select(int count, fd_set* readable, fd_set* writable, fd_set* except
   return static_cast<int>(libc_result(ready));
 }
 
-int routed::pselect(int count, fd_set* readable, fd_set* writable, fd_set* exceptional, const timespec* timeout,
-                    const sigset_t* mask) noexcept {
+int routed::pselect(int count, fd_set* readable, fd_set* writable, fd_set* exceptional,
+                    const timespec* timeout, const sigset_t* mask) noexcept {
   WEFT_STRAIGHT(pselect, count, readable, writable, exceptional, timeout, mask)
   if (!valid_timeout(timeout)) return fail(EINVAL);
   const Nanos deadline = is_zero(timeout) ? 0 : deadline_of(timeout);

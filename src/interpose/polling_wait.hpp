@@ -10,7 +10,9 @@
 namespace weft::interpose {
 
 /// The bits of a mask as the kernel takes them; its size is kMaskSize.
-inline const uint64_t* mask_bits(const sigset_t* mask) noexcept { return reinterpret_cast<const uint64_t*>(mask); }
+inline const uint64_t* mask_bits(const sigset_t* mask) noexcept {
+  return reinterpret_cast<const uint64_t*>(mask);
+}
 inline constexpr size_t kMaskSize = sizeof(uint64_t);
 
 /// The deadline of a timeout in milliseconds; negative: none.
@@ -37,9 +39,12 @@ inline constexpr uint8_t kPollFlags = kInterruptible | kCancellable;
 /// The errno with which a wait that was not for nothing ends the call; 0: look at the descriptors again.
 inline int error_of(Wake wake) noexcept {
   switch (wake) {
-    case Wake::kInterrupted: return EINTR;
-    case Wake::kCancelled: return ECANCELED;
-    default: return 0;
+    case Wake::kInterrupted:
+      return EINTR;
+    case Wake::kCancelled:
+      return ECANCELED;
+    default:
+      return 0;
   }
 }
 

@@ -1,5 +1,5 @@
-// Read-write locks, barriers and once: libc's objects stay the truth where they have a call that only tries; where they do
-// not, what waits is kept here.
+// Read-write locks, barriers and once: libc's objects stay the truth where they have a call that only tries;
+// where they do not, what waits is kept here.
 #include "interpose/calls.hpp"
 #include "interpose/support.hpp"
 #include "poll/offload_pool.hpp"
@@ -17,10 +17,11 @@ int lock(pthread_rwlock_t* rwlock, TryLock attempt, Nanos deadline, const char* 
   int error = attempt(rwlock);
   uint8_t flags = kUninterruptible;
   while (error == EBUSY) {
-    const Wake wake = ParkingLot::instance().park(rwlock, deadline, flags, {WaitKind::kLock, call, rwlock}, [&]() noexcept {
-      error = attempt(rwlock);
-      return error == EBUSY;
-    });
+    const Wake wake =
+        ParkingLot::instance().park(rwlock, deadline, flags, {WaitKind::kLock, call, rwlock}, [&]() noexcept {
+          error = attempt(rwlock);
+          return error == EBUSY;
+        });
     if (error != EBUSY) break;
     error = attempt(rwlock);
     if (error == EBUSY && wake == Wake::kTimeout) return ETIMEDOUT;
@@ -29,7 +30,8 @@ int lock(pthread_rwlock_t* rwlock, TryLock attempt, Nanos deadline, const char* 
   return error;
 }
 
-int timed(pthread_rwlock_t* rwlock, TryLock attempt, clockid_t clock, const timespec* time, const char* call) noexcept {
+int timed(pthread_rwlock_t* rwlock, TryLock attempt, clockid_t clock, const timespec* time,
+          const char* call) noexcept {
   if (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC) return EINVAL;
   if (!valid(*time)) return EINVAL;
   return lock(rwlock, attempt, monotonic_deadline(clock, *time), call);
@@ -75,7 +77,8 @@ int routed::pthread_rwlock_timedrdlock(pthread_rwlock_t* rwlock, const timespec*
   return timed(rwlock, &::pthread_rwlock_tryrdlock, CLOCK_REALTIME, time, "pthread_rwlock_timedrdlock");
 }
 
-int routed::pthread_rwlock_clockrdlock(pthread_rwlock_t* rwlock, clockid_t clock, const timespec* time) noexcept {
+int routed::pthread_rwlock_clockrdlock(pthread_rwlock_t* rwlock, clockid_t clock,
+                                       const timespec* time) noexcept {
   if (!current_fiber()) return real::pthread_rwlock_clockrdlock(rwlock, clock, time);
   return timed(rwlock, &::pthread_rwlock_tryrdlock, clock, time, "pthread_rwlock_clockrdlock");
 }
@@ -90,7 +93,8 @@ int routed::pthread_rwlock_timedwrlock(pthread_rwlock_t* rwlock, const timespec*
   return timed(rwlock, &::pthread_rwlock_trywrlock, CLOCK_REALTIME, time, "pthread_rwlock_timedwrlock");
 }
 
-int routed::pthread_rwlock_clockwrlock(pthread_rwlock_t* rwlock, clockid_t clock, const timespec* time) noexcept {
+int routed::pthread_rwlock_clockwrlock(pthread_rwlock_t* rwlock, clockid_t clock,
+                                       const timespec* time) noexcept {
   if (!current_fiber()) return real::pthread_rwlock_clockwrlock(rwlock, clock, time);
   return timed(rwlock, &::pthread_rwlock_trywrlock, clock, time, "pthread_rwlock_clockwrlock");
 }
@@ -126,7 +130,8 @@ int routed::pthread_barrier_wait(pthread_barrier_t* barrier) noexcept {
     g_barriers_lock.unlock();
     if (!current_fiber()) return real::pthread_barrier_wait(barrier);
     int result = 0;
-    OffloadPool::instance().run("pthread_barrier_wait", [&]() noexcept { result = real::pthread_barrier_wait(barrier); });
+    OffloadPool::instance().run("pthread_barrier_wait",
+                                [&]() noexcept { result = real::pthread_barrier_wait(barrier); });
     return result;
   }
   const unsigned round = ours->round.load(std::memory_order_relaxed);
@@ -172,10 +177,12 @@ int routed::pthread_once(pthread_once_t* control, void (*initialise)()) noexcept
   constexpr int kDone = 2;  // __PTHREAD_ONCE_DONE
   if (__atomic_load_n(control, __ATOMIC_ACQUIRE) == kDone) return 0;
   if (!Runtime::get()) return real::pthread_once(control, initialise);
-  // libc would wait in the kernel for an initialisation that is under way: on the carrier that is to finish it.
+  // libc would wait in the kernel for an initialisation that is under way: on the carrier that is to finish
+  // it.
   const auto running = [&]() noexcept { return once_slot(control) != nullptr; };
   while (running())
-    ParkingLot::instance().park(control, kNever, kUninterruptible, {WaitKind::kLock, "pthread_once", control}, running);
+    ParkingLot::instance().park(control, kNever, kUninterruptible, {WaitKind::kLock, "pthread_once", control},
+                                running);
   if (__atomic_load_n(control, __ATOMIC_ACQUIRE) == kDone) return 0;
   std::atomic<const void*>* mine = nullptr;
   for (auto& slot : g_running_once) {

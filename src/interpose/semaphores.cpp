@@ -1,7 +1,7 @@
 // Semaphores.
 //
-// The semaphore's value stays the truth: waiters take it with libc's trywait and park where that finds none; a poster
-// posts it with libc's post and then wakes one who is parked.
+// The semaphore's value stays the truth: waiters take it with libc's trywait and park where that finds none;
+// a poster posts it with libc's post and then wakes one who is parked.
 #include "interpose/semaphores.hpp"
 
 #include "interpose/calls.hpp"
@@ -13,11 +13,14 @@ namespace weft::interpose {
 
 namespace {
 
-// Process-shared and named semaphores may be posted by another process, which knows nothing of our table. glibc marks them
-// in the word behind the value (struct new_sem, sysdeps/nptl/internaltypes.h).
-bool is_shared(const sem_t* semaphore) noexcept { return reinterpret_cast<const int*>(semaphore)[2] != 0; }
+// Process-shared and named semaphores may be posted by another process, which knows nothing of our table.
+// glibc marks them in the word behind the value (struct new_sem, sysdeps/nptl/internaltypes.h).
+bool is_shared(const sem_t* semaphore) noexcept {
+  return reinterpret_cast<const int*>(semaphore)[2] != 0;
+}
 
-// What handlers have posted. A handler may interrupt the very code that holds a queue's lock, so it only leaves a note.
+// What handlers have posted. A handler may interrupt the very code that holds a queue's lock, so it only
+// leaves a note.
 constexpr int kDeferred = 64;
 constinit std::atomic<const void*> g_deferred[kDeferred];
 constinit std::atomic<bool> g_any_deferred{false};
@@ -25,7 +28,8 @@ constinit std::atomic<bool> g_any_deferred{false};
 void defer_wake(const void* semaphore) noexcept {
   for (auto& slot : g_deferred) {
     const void* empty = nullptr;
-    if (slot.load(std::memory_order_relaxed) == semaphore || slot.compare_exchange_strong(empty, semaphore)) break;
+    if (slot.load(std::memory_order_relaxed) == semaphore || slot.compare_exchange_strong(empty, semaphore))
+      break;
   }
   g_any_deferred.store(true, std::memory_order_release);
   if (Runtime* runtime = Runtime::get()) runtime->carrier().request_attention();
@@ -56,11 +60,11 @@ int wait_until(sem_t* semaphore, Nanos deadline, const char* call) noexcept {
   uint8_t flags = kInterruptible | (deadline == kNever ? kRestartable : 0);
   for (;;) {
     bool taken = false;
-    const Wake wake =
-        ParkingLot::instance().park(semaphore, deadline, flags, {WaitKind::kLock, call, semaphore}, [&]() noexcept {
-          taken = ::sem_trywait(semaphore) == 0;
-          return !taken;
-        });
+    const Wake wake = ParkingLot::instance().park(semaphore, deadline, flags,
+                                                  {WaitKind::kLock, call, semaphore}, [&]() noexcept {
+                                                    taken = ::sem_trywait(semaphore) == 0;
+                                                    return !taken;
+                                                  });
     if (taken || ::sem_trywait(semaphore) == 0) {
       errno = kept;
       return 0;
@@ -120,8 +124,10 @@ int routed::sem_timedwait(sem_t* semaphore, const timespec* time) noexcept {
 int routed::sem_post(sem_t* semaphore) noexcept {
   const int result = real::sem_post(semaphore);
   if (result == 0) {
-    if (thread_state().in_handler) [[unlikely]] defer_wake(semaphore);
-    else if (Runtime::get()) ParkingLot::instance().wake_one(semaphore);
+    if (thread_state().in_handler) [[unlikely]]
+      defer_wake(semaphore);
+    else if (Runtime::get())
+      ParkingLot::instance().wake_one(semaphore);
   }
   return result;
 }

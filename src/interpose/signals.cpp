@@ -1,8 +1,9 @@
-// Signals: handlers run where the kernel delivers them, on the stack of whatever fiber runs; what they would have
-// interrupted natively, a wait of the main thread, is interrupted by way of the scheduler.
+// Signals: handlers run where the kernel delivers them, on the stack of whatever fiber runs; what they would
+// have interrupted natively, a wait of the main thread, is interrupted by way of the scheduler.
 //
-// The kernel is given a trampoline, which marks the thread as inside a handler, so that routed calls made there go straight
-// to libc and nothing switches, and tells the carrier afterwards. The program sees the handlers that it installed.
+// The kernel is given a trampoline, which marks the thread as inside a handler, so that routed calls made
+// there go straight to libc and nothing switches, and tells the carrier afterwards. The program sees the
+// handlers that it installed.
 #include "interpose/signals.hpp"
 
 #include <sys/signalfd.h>
@@ -27,8 +28,8 @@ constexpr int kSignals = 65;
 using SimpleHandler = void (*)(int);
 using InfoHandler = void (*)(int, siginfo_t*, void*);
 
-// What the program has installed for a signal. Read by handlers on any thread while another may be changing it: the two
-// words a handler needs are atomic, the rest is only for sigaction()'s `old`.
+// What the program has installed for a signal. Read by handlers on any thread while another may be changing
+// it: the two words a handler needs are atomic, the rest is only for sigaction()'s `old`.
 struct Action {
   std::atomic<void*> handler{nullptr};  // null: the kernel has the program's own disposition
   std::atomic<int> flags{0};
@@ -67,8 +68,10 @@ void trampoline(int number, siginfo_t* info, void* context) {
   const int flags = action.flags.load(std::memory_order_acquire);
   void* handler = action.handler.load(std::memory_order_acquire);
   if (flags & SA_RESETHAND) action.handler.store(nullptr, std::memory_order_relaxed);
-  if (handler && (flags & SA_SIGINFO)) reinterpret_cast<InfoHandler>(handler)(number, info, context);
-  else if (handler) reinterpret_cast<SimpleHandler>(handler)(number);
+  if (handler && (flags & SA_SIGINFO))
+    reinterpret_cast<InfoHandler>(handler)(number, info, context);
+  else if (handler)
+    reinterpret_cast<SimpleHandler>(handler)(number);
   --thread.no_switch;
   --thread.in_handler;
   if (!thread.carrier) return;  // the kernel itself interrupts what this OS thread waits for
@@ -105,7 +108,8 @@ int install_wrapped(int number, const struct sigaction& action) noexcept {
   return -1;
 }
 
-// Signals as the program sees them. Blocks all signals while it holds the lock, which a handler may want as well.
+// Signals as the program sees them. Blocks all signals while it holds the lock, which a handler may want as
+// well.
 class ActionsScope {
  public:
   ActionsScope() noexcept {
@@ -153,8 +157,8 @@ int wait_for(const sigset_t& set, siginfo_t* info, Nanos deadline, const char* c
         if (opened < 0) return static_cast<int>(opened);
         descriptor = make_private_fd(static_cast<int>(opened));
       }
-      const Wake wake =
-          Poller::of_this_carrier().wait(descriptor, /*POLLIN*/ 1, deadline, kInterruptible | kCancellable, call);
+      const Wake wake = Poller::of_this_carrier().wait(descriptor, /*POLLIN*/ 1, deadline,
+                                                       kInterruptible | kCancellable, call);
       if (wake == Wake::kReady || wake == Wake::kTimeout) continue;
       taken = wake == Wake::kCancelled ? -ECANCELED : -EINTR;
     }
@@ -167,7 +171,8 @@ int wait_for(const sigset_t& set, siginfo_t* info, Nanos deadline, const char* c
 }
 
 sighandler_t install_simple(int number, sighandler_t handler, int flags) noexcept {
-  struct sigaction action {}, former{};
+  struct sigaction action {
+  }, former{};
   action.sa_handler = handler;
   action.sa_flags = flags;
   if (!(flags & SA_NODEFER)) sigaddset(&action.sa_mask, number);
@@ -190,7 +195,9 @@ SignalMaskScope::~SignalMaskScope() {
   if (set_) Carrier::current()->set_signal_mask(former_);
 }
 
-unsigned handlers_run() noexcept { return g_handlers_run.load(std::memory_order_relaxed); }
+unsigned handlers_run() noexcept {
+  return g_handlers_run.load(std::memory_order_relaxed);
+}
 
 void deliver_interrupts(Carrier& carrier) noexcept {
   const unsigned pending = g_pending.exchange(0);
@@ -261,8 +268,10 @@ int routed::siginterrupt(int number, int interrupt) noexcept {
   if (!Runtime::get()) return real::siginterrupt(number, interrupt);
   struct sigaction action {};
   if (routed::sigaction(number, nullptr, &action) != 0) return -1;
-  if (interrupt) action.sa_flags &= ~SA_RESTART;
-  else action.sa_flags |= SA_RESTART;
+  if (interrupt)
+    action.sa_flags &= ~SA_RESTART;
+  else
+    action.sa_flags |= SA_RESTART;
   return routed::sigaction(number, &action, nullptr);
 }
 
@@ -273,10 +282,14 @@ int routed::pthread_sigmask(int how, const sigset_t* set, sigset_t* former) noex
   uint64_t wanted = present;
   if (set) {
     const uint64_t bits = bits_of(*set);
-    if (how == SIG_BLOCK) wanted |= bits;
-    else if (how == SIG_UNBLOCK) wanted &= ~bits;
-    else if (how == SIG_SETMASK) wanted = bits;
-    else return EINVAL;
+    if (how == SIG_BLOCK)
+      wanted |= bits;
+    else if (how == SIG_UNBLOCK)
+      wanted &= ~bits;
+    else if (how == SIG_SETMASK)
+      wanted = bits;
+    else
+      return EINVAL;
   }
   if (former) *former = set_of(present);
   const ErrnoKeeper keeper;
@@ -333,7 +346,8 @@ int routed::pthread_kill(pthread_t thread, int number) noexcept {
   if (fiber->done()) return ESRCH;
   if (number == 0) return 0;
   g_directed.store(fiber);
-  return static_cast<int>(-sys::call(SYS_tgkill, sys::call(SYS_getpid), fiber->carrier().thread_id(), number));
+  return static_cast<int>(
+      -sys::call(SYS_tgkill, sys::call(SYS_getpid), fiber->carrier().thread_id(), number));
 }
 
 }  // namespace weft::interpose

@@ -26,7 +26,8 @@ int sleep_for(Nanos length, timespec* rest, const char* call) noexcept {
 }  // namespace
 
 int routed::clock_nanosleep(clockid_t clock, int flags, const timespec* time, timespec* rest) noexcept {
-  const bool wall_clock = clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC || clock == CLOCK_BOOTTIME || clock == CLOCK_TAI;
+  const bool wall_clock =
+      clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC || clock == CLOCK_BOOTTIME || clock == CLOCK_TAI;
   if (!current_fiber() || !wall_clock || !time || !valid(*time) || time->tv_sec < 0) {
     PinScope pin("clock_nanosleep", __builtin_return_address(0));
     return real::clock_nanosleep(clock, flags, time, rest);

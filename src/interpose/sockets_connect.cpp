@@ -1,15 +1,15 @@
 // Accepting and connecting: the two calls that know no MSG_DONTWAIT.
 //
-// accept. Readiness does not mean that accept(2) will not block: another process that shares the listener may be
-// faster, and the carrier would stand still until somebody else connects. With io_uring the kernel is asked to accept
-// without waiting. Without it a thread of the pool accepts, once poll(2) says that there is something to accept; one
-// fiber at a time for each listener, lest a hundred that wait for one connection take a hundred threads. If that
-// connection is stolen all the same, the thread waits for the next one, and the fiber, which cannot be interrupted
-// meanwhile, with it.
+// accept. Readiness does not mean that accept(2) will not block: another process that shares the listener may
+// be faster, and the carrier would stand still until somebody else connects. With io_uring the kernel is
+// asked to accept without waiting. Without it a thread of the pool accepts, once poll(2) says that there is
+// something to accept; one fiber at a time for each listener, lest a hundred that wait for one connection
+// take a hundred threads. If that connection is stolen all the same, the thread waits for the next one, and
+// the fiber, which cannot be interrupted meanwhile, with it.
 //
-// connect. O_NONBLOCK is set for the microseconds of the system call itself, and put back. Somebody who reads from
-// the same description in that very moment, in another process or OS thread, may see EAGAIN; on a socket that is not
-// connected yet there is nothing to read.
+// connect. O_NONBLOCK is set for the microseconds of the system call itself, and put back. Somebody who reads
+// from the same description in that very moment, in another process or OS thread, may see EAGAIN; on a socket
+// that is not connected yet there is nothing to read.
 #include <fcntl.h>
 #include <poll.h>
 
@@ -38,9 +38,9 @@ class AcceptGate {
 
   Wake enter(IoWait& wait, int fd) noexcept {
     while (taken_.exchange(true, std::memory_order_acquire)) {
-      const Wake wake =
-          ParkingLot::instance().park(this, wait.deadline(), wait.flags(), {WaitKind::kIo, "accept", nullptr, fd},
-                                      [this]() noexcept { return taken_.load(std::memory_order_relaxed); });
+      const Wake wake = ParkingLot::instance().park(
+          this, wait.deadline(), wait.flags(), {WaitKind::kIo, "accept", nullptr, fd},
+          [this]() noexcept { return taken_.load(std::memory_order_relaxed); });
       if (wake != Wake::kReady) return wake;
     }
     return Wake::kReady;
@@ -74,13 +74,15 @@ long accept_by_pool(int fd, sockaddr* address, socklen_t* address_length, int fl
   return result;
 }
 
-// Families whose listeners do not say so with SO_ACCEPTCONN (Bluetooth) or that accept without listening (AF_ALG).
+// Families whose listeners do not say so with SO_ACCEPTCONN (Bluetooth) or that accept without listening
+// (AF_ALG).
 bool accepts_unusually(int fd) noexcept {
   const int domain = socket_option(fd, SO_DOMAIN);
   return domain >= 0 && domain != AF_INET && domain != AF_INET6 && domain != AF_UNIX && domain != AF_VSOCK;
 }
 
-long accept_without_ring(int fd, sockaddr* address, socklen_t* address_length, int flags, IoWait& wait) noexcept {
+long accept_without_ring(int fd, sockaddr* address, socklen_t* address_length, int flags,
+                         IoWait& wait) noexcept {
   // What is no listener fails at once, and one with O_NONBLOCK never waits.
   const int listening = socket_option(fd, SO_ACCEPTCONN);
   if (is_nonblocking(fd) != 0 || (listening <= 0 && !accepts_unusually(fd)))
@@ -92,8 +94,10 @@ long accept_without_ring(int fd, sockaddr* address, socklen_t* address_length, i
   return result;
 }
 
-long accept_connection(int fd, sockaddr* address, socklen_t* address_length, int flags, const char* call) noexcept {
-  if (flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) return WEFT_TRY(accept4, fd, address, address_length, flags);  // fails
+long accept_connection(int fd, sockaddr* address, socklen_t* address_length, int flags,
+                       const char* call) noexcept {
+  if (flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK))
+    return WEFT_TRY(accept4, fd, address, address_length, flags);  // fails
   IoWait wait(fd, POLLIN, call);
   for (;;) {
     long result = kNoRing;
@@ -120,21 +124,27 @@ long connect_now(int fd, const sockaddr* address, socklen_t address_length) noex
   return result;
 }
 
-bool never_waits(int type) noexcept { return type < 0 || type == SOCK_DGRAM || type == SOCK_RAW; }
+bool never_waits(int type) noexcept {
+  return type < 0 || type == SOCK_DGRAM || type == SOCK_RAW;
+}
 
 long connect_socket(int fd, const sockaddr* address, socklen_t address_length) noexcept {
   if (is_nonblocking(fd) != 0 || never_waits(socket_option(fd, SO_TYPE)))
     return WEFT_TRY(connect, fd, address, address_length);
   int timeout_error = EINPROGRESS;
   long result = connect_now(fd, address, address_length);
-  if (result == -EALREADY) timeout_error = EALREADY;  // an earlier call was interrupted: this one waits for its end
+  if (result == -EALREADY)
+    timeout_error = EALREADY;  // an earlier call was interrupted: this one waits for its end
   if (result == -EAGAIN) timeout_error = EAGAIN;
   IoWait wait(fd, POLLOUT, "connect", timeout_error);
   for (;;) {
     int error;
-    if (result == -EAGAIN) error = wait.next_blindly();  // AF_UNIX: the listener's queue is full, which no event tells
-    else if (result == -EINPROGRESS || result == -EALREADY) error = wait.next();
-    else return result;
+    if (result == -EAGAIN)
+      error = wait.next_blindly();  // AF_UNIX: the listener's queue is full, which no event tells
+    else if (result == -EINPROGRESS || result == -EALREADY)
+      error = wait.next();
+    else
+      return result;
     if (error) return -error;
     // The second call tells how the first ended, and makes the socket know that it is connected.
     result = connect_now(fd, address, address_length);

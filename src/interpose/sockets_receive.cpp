@@ -1,5 +1,5 @@
-// Receiving. One attempt that does not block, then waits; MSG_WAITALL and SO_RCVLOWAT, which the kernel heeds only
-// where it may block, take a loop.
+// Receiving. One attempt that does not block, then waits; MSG_WAITALL and SO_RCVLOWAT, which the kernel heeds
+// only where it may block, take a loop.
 #include <poll.h>
 #include <sys/ioctl.h>
 
@@ -89,8 +89,8 @@ class PiecewiseReceive {
   bool more_ = false;
 };
 
-// Receives until there are `target` bytes, as a blocking call on a stream does; stops early at the end of the stream,
-// an error, a signal, or at descriptors, which the kernel never glues to what follows them.
+// Receives until there are `target` bytes, as a blocking call on a stream does; stops early at the end of the
+// stream, an error, a signal, or at descriptors, which the kernel never glues to what follows them.
 long receive_until(int fd, msghdr& message, int flags, size_t target, const char* call) noexcept {
   PiecewiseReceive pieces(fd, message, flags);
   IoWait wait(fd, POLLIN, call);
@@ -105,8 +105,8 @@ long receive_until(int fd, msghdr& message, int flags, size_t target, const char
       wait.progressed();
       if (pieces.may_have_more()) continue;
     }
-    // To peek at more than there is there is no event: what was peeked at is ready all the time. Nor is there one for
-    // the rest that is less than SO_RCVLOWAT.
+    // To peek at more than there is there is no event: what was peeked at is ready all the time. Nor is there
+    // one for the rest that is less than SO_RCVLOWAT.
     const bool blind = pieces.received() > 0 && ((flags & MSG_PEEK) || receive_low_water(fd) > 1);
     if (blind && (is_nonblocking(fd) || has_ended(fd))) break;
     if (const int error = blind ? wait.next_blindly() : wait.next()) {
@@ -120,19 +120,20 @@ long receive_until(int fd, msghdr& message, int flags, size_t target, const char
   return static_cast<long>(pieces.received());
 }
 
-// Has a receive of `length` bytes wait until SO_RCVLOWAT is satisfied. There is no event for that if `length` is less.
-// Returns 0 or an errno.
+// Has a receive of `length` bytes wait until SO_RCVLOWAT is satisfied. There is no event for that if `length`
+// is less. Returns 0 or an errno.
 int wait_for_low_water(int fd, size_t length, int flags, const char* call) noexcept {
   const auto wanted = static_cast<int>(std::min(length, receive_low_water(fd)));
-  if (wanted <= 1 || (flags & kNeverWaits) || is_nonblocking(fd) || socket_option(fd, SO_TYPE) != SOCK_STREAM) return 0;
+  if (wanted <= 1 || (flags & kNeverWaits) || is_nonblocking(fd) || socket_option(fd, SO_TYPE) != SOCK_STREAM)
+    return 0;
   IoWait wait(fd, POLLIN, call);
   while (bytes_ready(fd) < wanted && !has_ended(fd))
     if (const int error = wait.next_blindly()) return bytes_ready(fd) > 0 ? 0 : error;
   return 0;
 }
 
-ssize_t receive_buffer(int fd, void* buffer, size_t length, int flags, sockaddr* address, socklen_t* address_length,
-                       const char* call) noexcept {
+ssize_t receive_buffer(int fd, void* buffer, size_t length, int flags, sockaddr* address,
+                       socklen_t* address_length, const char* call) noexcept {
   if ((flags & MSG_WAITALL) && !(flags & kNeverWaits)) {
     iovec vector{buffer, length};
     msghdr message{};
@@ -158,7 +159,8 @@ long receive_message(int fd, msghdr& message, int flags, const char* call) noexc
     result = receive_until(fd, message, flags, BufferCursor::size_of(message), call);
   } else {
     if (receive_low_water(fd) > 1) [[unlikely]]
-      if (const int error = wait_for_low_water(fd, BufferCursor::size_of(message), flags, call)) return -error;
+      if (const int error = wait_for_low_water(fd, BufferCursor::size_of(message), flags, call))
+        return -error;
     result = receive(fd, flags, call,
                      [&]() noexcept { return WEFT_TRY(recvmsg, fd, &message, flags | MSG_DONTWAIT); });
   }
@@ -183,8 +185,8 @@ ssize_t routed::__recv_chk(int fd, void* buffer, size_t length, size_t buffer_si
   return receive_buffer(fd, buffer, length, flags, nullptr, nullptr, "recv");
 }
 
-ssize_t routed::__recvfrom_chk(int fd, void* buffer, size_t length, size_t buffer_size, int flags, sockaddr* address,
-                               socklen_t* address_length) noexcept {
+ssize_t routed::__recvfrom_chk(int fd, void* buffer, size_t length, size_t buffer_size, int flags,
+                               sockaddr* address, socklen_t* address_length) noexcept {
   if (length > buffer_size)  // aborts
     return real::__recvfrom_chk(fd, buffer, length, buffer_size, flags, address, address_length);
   WEFT_STRAIGHT(recvfrom, fd, buffer, length, flags, address, address_length)
@@ -205,8 +207,8 @@ int routed::recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, times
   unsigned received = 0;
   long result;
   for (;;) {
-    result = WEFT_TRY(recvmmsg, fd, messages + received, count - received, (flags & ~MSG_WAITFORONE) | MSG_DONTWAIT,
-                      nullptr);
+    result = WEFT_TRY(recvmmsg, fd, messages + received, count - received,
+                      (flags & ~MSG_WAITFORONE) | MSG_DONTWAIT, nullptr);
     if (result > 0) {
       received += static_cast<unsigned>(result);
       wait.progressed();

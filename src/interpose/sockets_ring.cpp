@@ -39,8 +39,8 @@ class AcceptRing {
       take(result);
       if (result != -EINVAL) return result;
     }
-    // The flag is unknown to this kernel, or the descriptor is no listener. Without it the kernel goes on watching the
-    // listener, which has to be taken back.
+    // The flag is unknown to this kernel, or the descriptor is no listener. Without it the kernel goes on
+    // watching the listener, which has to be taken back.
     long result = -ECANCELED;
     put_accept(fd, address, address_length, flags, 0);
     if (!enter(0)) return kNoRing;
@@ -50,8 +50,10 @@ class AcceptRing {
       cancel.user_data = kCancel;
       enter(1);
       for (int left = 2; left > 0;) {
-        if (take(result)) --left;
-        else enter(1);
+        if (take(result))
+          --left;
+        else
+          enter(1);
       }
     }
     if (result != -EINVAL) dont_wait_ = false;
@@ -82,8 +84,8 @@ class AcceptRing {
   bool enter(uint32_t least) noexcept {
     const uint32_t head = *ring_.sq.khead;
     for (;;) {
-      const long result = sys::call(SYS_io_uring_enter, ring_.ring_fd, unsubmitted_, least, IORING_ENTER_GETEVENTS,
-                                    nullptr, 0);
+      const long result = sys::call(SYS_io_uring_enter, ring_.ring_fd, unsubmitted_, least,
+                                    IORING_ENTER_GETEVENTS, nullptr, 0);
       if (std::atomic_ref(*ring_.sq.khead).load(std::memory_order_acquire) != head || unsubmitted_ == 0) {
         unsubmitted_ = 0;
         if (result != -EINTR || least == 0 || has_completion()) return true;

@@ -1,4 +1,5 @@
-// Sending. One attempt that does not block, then waits until all is sent, as a blocking call on a stream does.
+// Sending. One attempt that does not block, then waits until all is sent, as a blocking call on a stream
+// does.
 #include <limits.h>
 #include <poll.h>
 
@@ -14,7 +15,9 @@ namespace weft::interpose {
 namespace {
 
 // With MSG_FASTOPEN the first send connects; where it may not block it says EINPROGRESS and has sent nothing.
-bool would_block(long result) noexcept { return result == -EAGAIN || result == -EINPROGRESS; }
+bool would_block(long result) noexcept {
+  return result == -EAGAIN || result == -EINPROGRESS;
+}
 
 // Whether the first attempt is all there is to do for a message of `length` bytes.
 bool is_final(long result, size_t length, int flags) noexcept {
@@ -60,7 +63,8 @@ long finish_send(int fd, const msghdr& message, int flags, long result, const ch
       piece.msg_namelen = 0;
     }
     const int error = wait.next();
-    if (error) return sent > 0 ? static_cast<long>(sent) : result == -EINPROGRESS && error == EAGAIN ? result : -error;
+    if (error)
+      return sent > 0 ? static_cast<long>(sent) : result == -EINPROGRESS && error == EAGAIN ? result : -error;
     // What was sent is the call's result; the error, and its SIGPIPE, are for the next call.
     if (sent > 0 && (wait.seen() & (POLLERR | POLLHUP))) return static_cast<long>(sent);
     cursor.put_into(piece);
@@ -121,7 +125,8 @@ int routed::sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) noexc
     const long one = finish_send(fd, messages[sent].msg_hdr, flags, result, "sendmmsg");
     if (one < 0) return static_cast<int>(sent > 0 ? static_cast<ssize_t>(sent) : libc_result(one));
     messages[sent++].msg_len = static_cast<unsigned>(one);
-    if (static_cast<size_t>(one) < BufferCursor::size_of(messages[sent - 1].msg_hdr)) return static_cast<int>(sent);
+    if (static_cast<size_t>(one) < BufferCursor::size_of(messages[sent - 1].msg_hdr))
+      return static_cast<int>(sent);
   } while (sent < count);
   return static_cast<int>(sent);
 }

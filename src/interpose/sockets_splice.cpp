@@ -1,8 +1,8 @@
 // Moving data between descriptors in the kernel: sendfile, splice, tee, vmsplice.
 //
-// sendfile(2) to a socket knows no way not to block but O_NONBLOCK, which others may share. So for a blocking socket
-// it is made of reads and of sends with MSG_DONTWAIT: one copy more, in exchange for any number of slow receivers on
-// one carrier.
+// sendfile(2) to a socket knows no way not to block but O_NONBLOCK, which others may share. So for a blocking
+// socket it is made of reads and of sends with MSG_DONTWAIT: one copy more, in exchange for any number of
+// slow receivers on one carrier.
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/ioctl.h>
@@ -81,7 +81,8 @@ long copy_to_socket(int socket, int file, off_t offset, size_t length) noexcept 
 
 ssize_t offload_sendfile(int out, int in, off_t* offset, size_t count) noexcept {
   ssize_t result = -1;
-  OffloadPool::instance().run("sendfile", [&]() noexcept { result = real::sendfile(out, in, offset, count); });
+  OffloadPool::instance().run("sendfile",
+                              [&]() noexcept { result = real::sendfile(out, in, offset, count); });
   return result;
 }
 
@@ -109,7 +110,8 @@ bool splices_to_sockets_without_blocking() noexcept {
   return known;
 }
 
-// Calls attempt() until it does something, waiting for whichever end is not ready. Returns a count or a negated errno.
+// Calls attempt() until it does something, waiting for whichever end is not ready. Returns a count or a
+// negated errno.
 template <typename Attempt>
 long between(const End& in, const End& out, unsigned flags, const char* call, Attempt&& attempt) noexcept {
   IoWait wait_in(in.fd, POLLIN, call), wait_out(out.fd, POLLOUT, call);
@@ -136,8 +138,10 @@ long splice_between(const End& in, off64_t* in_offset, const End& out, off64_t* 
     auto attempt = [&]() noexcept {
       result = sys::call(SYS_splice, in.fd, in_offset, out.fd, out_offset, length, flags | SPLICE_F_NONBLOCK);
     };
-    if (disk) OffloadPool::instance().run("splice", attempt);
-    else attempt();
+    if (disk)
+      OffloadPool::instance().run("splice", attempt);
+    else
+      attempt();
     return result;
   });
 }
@@ -147,8 +151,8 @@ long splice_between(const End& in, off64_t* in_offset, const End& out, off64_t* 
 ssize_t routed::sendfile(int out, int in, off_t* offset, size_t count) noexcept {
   WEFT_STRAIGHT(sendfile, out, in, offset, count)
   if (count == 0 || is_nonblocking(out) != 0) return real::sendfile(out, in, offset, count);
-  // Whatever the kernel would refuse, it shall refuse itself; and what is no socket keeps it busy, or waiting, for a
-  // while.
+  // Whatever the kernel would refuse, it shall refuse itself; and what is no socket keeps it busy, or
+  // waiting, for a while.
   const mode_t source = kind_of(in);
   const long access = sys::call(SYS_fcntl, in, F_GETFL);
   if (source == 0 || (access & O_ACCMODE) == O_WRONLY) return real::sendfile(out, in, offset, count);
@@ -158,8 +162,10 @@ ssize_t routed::sendfile(int out, int in, off_t* offset, size_t count) noexcept 
   if (start < 0) return fail(EINVAL);
   const long sent = copy_to_socket(out, in, start, std::min(count, kLongestTransfer));
   if (sent > 0) {
-    if (offset) *offset = start + sent;
-    else lseek(in, start + sent, SEEK_SET);
+    if (offset)
+      *offset = start + sent;
+    else
+      lseek(in, start + sent, SEEK_SET);
   }
   return libc_result(sent);
 }
@@ -168,13 +174,13 @@ ssize_t routed::splice(int in, off64_t* in_offset, int out, off64_t* out_offset,
                        unsigned flags) noexcept {
   WEFT_STRAIGHT(splice, in, in_offset, out, out_offset, length, flags)
   const End source{in, POLLIN}, target{out, POLLOUT};
-  if (length == 0 || source.kind == 0 || target.kind == 0 || (!S_ISFIFO(source.kind) && !S_ISFIFO(target.kind)))
+  if (length == 0 || source.kind == 0 || target.kind == 0 ||
+      (!S_ISFIFO(source.kind) && !S_ISFIFO(target.kind)))
     return real::splice(in, in_offset, out, out_offset, length, flags);
   if (S_ISSOCK(target.kind) && is_nonblocking(out) == 0 && !splices_to_sockets_without_blocking()) {
     ssize_t result = -1;
-    OffloadPool::instance().run("splice", [&]() noexcept {
-      result = real::splice(in, in_offset, out, out_offset, length, flags);
-    });
+    OffloadPool::instance().run(
+        "splice", [&]() noexcept { result = real::splice(in, in_offset, out, out_offset, length, flags); });
     return result;
   }
   const long result = splice_between(source, in_offset, target, out_offset, length, flags);

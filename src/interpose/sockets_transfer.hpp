@@ -7,8 +7,8 @@
 
 namespace weft::interpose {
 
-/// sendmsg(2) as a fiber, once an attempt has failed with `-EAGAIN` or sent only `result` bytes of `message`. Returns
-/// what the system call would: a count or a negated errno.
+/// sendmsg(2) as a fiber, once an attempt has failed with `-EAGAIN` or sent only `result` bytes of `message`.
+/// Returns what the system call would: a count or a negated errno.
 long finish_send(int fd, const msghdr& message, int flags, long result, const char* call) noexcept;
 
 /// sendmsg(2) and recvmsg(2) as a fiber, likewise.

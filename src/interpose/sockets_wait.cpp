@@ -20,11 +20,16 @@ void IoWait::start() noexcept {
 
 int IoWait::finish(Wake wake) noexcept {
   switch (wake) {
-    case Wake::kReady: return 0;
-    case Wake::kTimeout: return timeout_error_;
-    case Wake::kCancelled: return ECANCELED;
-    case Wake::kClosed: return EBADF;
-    case Wake::kInterrupted: break;
+    case Wake::kReady:
+      return 0;
+    case Wake::kTimeout:
+      return timeout_error_;
+    case Wake::kCancelled:
+      return ECANCELED;
+    case Wake::kClosed:
+      return EBADF;
+    case Wake::kInterrupted:
+      break;
   }
   // The kernel, too, looks once more for data before it reports a signal.
   last_error_ = EINTR;
@@ -39,8 +44,9 @@ int IoWait::next() noexcept {
     asked_ = true;
     start();
   } else if (in_vain_ >= 0 && poll_now({&wait_, 1}) > 0) {
-    // Ready, and yet the last attempt would have blocked. Once, somebody else may have been faster. But some sockets
-    // claim to be writable while the receiver's queue is full (AF_UNIX datagrams with an address, netlink).
+    // Ready, and yet the last attempt would have blocked. Once, somebody else may have been faster. But some
+    // sockets claim to be writable while the receiver's queue is full (AF_UNIX datagrams with an address,
+    // netlink).
     return ++in_vain_ < 2 ? 0 : next_blindly();
   }
   in_vain_ = 0;

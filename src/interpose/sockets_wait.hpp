@@ -8,8 +8,8 @@
 
 namespace weft::interpose {
 
-/// Sets errno from a system call's result, a value or a negated errno, and returns what libc's function does. Not
-/// inlined: the address of errno must not be kept from before a switch.
+/// Sets errno from a system call's result, a value or a negated errno, and returns what libc's function does.
+/// Not inlined: the address of errno must not be kept from before a switch.
 [[gnu::noinline]] inline ssize_t libc_result(long result) noexcept {
   if (result >= 0) return result;
   errno = static_cast<int>(-result);
@@ -24,29 +24,31 @@ inline bool may_pin() noexcept {
 
 /// Where the caller cannot switch: libc's call instead, the last thing the routed one does, so that a thread
 /// cancelled in it need not unwind through us.
-#define WEFT_STRAIGHT(name, ...)                            \
-  if (!current_fiber()) [[unlikely]] {                      \
-    if (!may_pin()) return real::name(__VA_ARGS__);         \
-    PinScope pin(#name, __builtin_return_address(0));       \
-    return real::name(__VA_ARGS__);                         \
+#define WEFT_STRAIGHT(name, ...)                      \
+  if (!current_fiber()) [[unlikely]] {                \
+    if (!may_pin()) return real::name(__VA_ARGS__);   \
+    PinScope pin(#name, __builtin_return_address(0)); \
+    return real::name(__VA_ARGS__);                   \
   }
 
-/// The system call of that name; its result, or a negated errno. ThreadSanitizer must see the calls by which threads
-/// hand data to each other.
+/// The system call of that name; its result, or a negated errno. ThreadSanitizer must see the calls by which
+/// threads hand data to each other.
 #ifdef WEFT_TSAN
-inline long negated(long result) noexcept { return result < 0 ? -errno : result; }
+inline long negated(long result) noexcept {
+  return result < 0 ? -errno : result;
+}
 #define WEFT_TRY(name, ...) negated(real::name(__VA_ARGS__))
 #else
 #define WEFT_TRY(name, ...) sys::call(SYS_##name, __VA_ARGS__)
 #endif
 
-/// The waits of one call on one descriptor: after each attempt that would have blocked, next() parks until another is
-/// worth while, or says with what the call fails. What it must ask the kernel first it asks when it is first called,
-/// so that a call which need not wait pays nothing.
+/// The waits of one call on one descriptor: after each attempt that would have blocked, next() parks until
+/// another is worth while, or says with what the call fails. What it must ask the kernel first it asks when
+/// it is first called, so that a call which need not wait pays nothing.
 class IoWait {
  public:
-  /// `events`: POLLIN or POLLOUT. `timeout_error`: what a passed SO_RCVTIMEO or SO_SNDTIMEO gives. `call`: static
-  /// storage.
+  /// `events`: POLLIN or POLLOUT. `timeout_error`: what a passed SO_RCVTIMEO or SO_SNDTIMEO gives. `call`:
+  /// static storage.
   IoWait(int fd, short events, const char* call, int timeout_error = EAGAIN) noexcept
       : call_(call), timeout_error_(timeout_error) {
     wait_.fd = fd;
@@ -56,8 +58,8 @@ class IoWait {
   /// 0: try again; else an errno: EAGAIN if the description is O_NONBLOCK.
   int next() noexcept;
 
-  /// As next(), for a call that is to block whatever O_NONBLOCK says, and when no event tells that it is worth while:
-  /// it tries again after a while, longer each time.
+  /// As next(), for a call that is to block whatever O_NONBLOCK says, and when no event tells that it is
+  /// worth while: it tries again after a while, longer each time.
   int next_blindly() noexcept;
 
   /// The last attempt did something: readiness since then is news.
@@ -78,7 +80,8 @@ class IoWait {
   int last_error_ = 0;  // the next attempt is the last; what it fails with if it would block
   Nanos deadline_ = 0;  // 0: not asked for yet
   Nanos pause_ = 0;
-  int in_vain_ = -1;  // attempts that failed although poll(2) said they would not; -1: no attempt since progress
+  int in_vain_ =
+      -1;  // attempts that failed although poll(2) said they would not; -1: no attempt since progress
   uint8_t flags_ = 0;
   bool asked_ = false;
 };

@@ -14,25 +14,27 @@ class Python;
 
 namespace weft::interpose {
 
-/// An interpreter whose fibers must not switch while they hold its lock, because it could not be found out where it keeps
-/// the present thread's state. Normally there is none.
+/// An interpreter whose fibers must not switch while they hold its lock, because it could not be found out
+/// where it keeps the present thread's state. Normally there is none.
 void set_interpreter_that_pins(host::Python* python) noexcept;
 /// For current_fiber(): is there one, and does the running fiber hold its lock?
 bool interpreter_pins() noexcept;
 extern constinit bool g_interpreter_may_pin;
 
-/// True in a process with an interpreter whose threads cannot be fibers of shared identity; its threads stay OS threads.
+/// True in a process with an interpreter whose threads cannot be fibers of shared identity; its threads stay
+/// OS threads.
 bool interpreter_is_unsupported() noexcept;
 
 /// The running fiber if the call being made may switch, else null: then it goes straight to libc.
 inline Fiber* current_fiber() noexcept {
   const ThreadState& thread = thread_state();
-  if (!thread.carrier || thread.no_switch > 0 || (g_interpreter_may_pin && interpreter_pins())) return nullptr;
+  if (!thread.carrier || thread.no_switch > 0 || (g_interpreter_may_pin && interpreter_pins()))
+    return nullptr;
   return &thread.carrier->running();
 }
 
-/// Nanoseconds from now until `time` of `clock`, as a CLOCK_MONOTONIC deadline; in the past: now. A clock that is set
-/// while the wait lasts is not followed.
+/// Nanoseconds from now until `time` of `clock`, as a CLOCK_MONOTONIC deadline; in the past: now. A clock
+/// that is set while the wait lasts is not followed.
 inline Nanos monotonic_deadline(clockid_t clock, const timespec& time) noexcept {
   const Nanos at = to_nanos(time);
   if (clock == CLOCK_MONOTONIC || at == kNever) return at;
@@ -42,7 +44,9 @@ inline Nanos monotonic_deadline(clockid_t clock, const timespec& time) noexcept 
   return later(monotonic_now(), left > 0 ? left : 0);
 }
 
-inline bool valid(const timespec& time) noexcept { return time.tv_nsec >= 0 && time.tv_nsec < kSecond; }
+inline bool valid(const timespec& time) noexcept {
+  return time.tv_nsec >= 0 && time.tv_nsec < kSecond;
+}
 
 /// Sets errno and returns -1.
 inline int fail(int error) noexcept {

@@ -1,5 +1,5 @@
-// Threads: pthread_create makes a fiber; what takes a pthread_t knows both kinds. A fiber's pthread_t is the address of its
-// control block.
+// Threads: pthread_create makes a fiber; what takes a pthread_t knows both kinds. A fiber's pthread_t is the
+// address of its control block.
 #include "interpose/threads.hpp"
 
 #include <unwind.h>
@@ -25,7 +25,8 @@ const Settings* g_settings = nullptr;
 
 using StartRoutine = void* (*)(void*);
 
-// The main thread ends, or what a fork has made the main thread: natively the process lives until its last thread is gone.
+// The main thread ends, or what a fork has made the main thread: natively the process lives until its last
+// thread is gone.
 [[noreturn]] void end_main(Fiber& self) noexcept {
   for (;;) {
     Fiber* other = nullptr;
@@ -33,7 +34,8 @@ using StartRoutine = void* (*)(void*);
       if (&fiber != &self && !fiber.is_main() && !fiber.done()) other = &fiber;
     });
     if (!other) exit(0);
-    ParkingLot::instance().park(&other->done_word(), kNever, kUninterruptible, {WaitKind::kJoin, "pthread_exit", other},
+    ParkingLot::instance().park(&other->done_word(), kNever, kUninterruptible,
+                                {WaitKind::kJoin, "pthread_exit", other},
                                 [&]() noexcept { return !other->done(); });
   }
 }
@@ -45,8 +47,8 @@ using StartRoutine = void* (*)(void*);
   Carrier::current()->exit_fiber(result);
 }
 
-// The body of a fiber that stands for a thread; its start routine is the fiber's attachment. Not noexcept: a frame that is
-// would end the process when it is unwound.
+// The body of a fiber that stands for a thread; its start routine is the fiber's attachment. Not noexcept: a
+// frame that is would end the process when it is unwound.
 void* thread_main(void* argument) {
   const auto start = reinterpret_cast<StartRoutine>(Carrier::running_fiber()->attachment);
   end_fiber(start(argument));
@@ -55,7 +57,8 @@ void* thread_main(void* argument) {
 int join_fiber(Fiber& fiber, void** result, Nanos deadline, const char* call) noexcept {
   ErrnoKeeper keeper;
   if (&fiber == Carrier::running_fiber()) return EDEADLK;
-  if (fiber.detached.exchange(true, std::memory_order_acq_rel)) return EINVAL;  // detached, or joined by another
+  if (fiber.detached.exchange(true, std::memory_order_acq_rel))
+    return EINVAL;  // detached, or joined by another
   const auto unfinished = [&]() noexcept { return !fiber.done(); };
   while (unfinished()) {
     const Wake wake = ParkingLot::instance().park(&fiber.done_word(), deadline, kUninterruptible,
@@ -70,7 +73,8 @@ int join_fiber(Fiber& fiber, void** result, Nanos deadline, const char* call) no
   return 0;
 }
 
-// On the heap: the stack of the frames that called for the unwinding is used again by the destructors that it runs.
+// On the heap: the stack of the frames that called for the unwinding is used again by the destructors that it
+// runs.
 struct Unwinding {
   alignas(16) _Unwind_Exception exception{};
   void* result;
@@ -105,7 +109,9 @@ Fiber* fiber_of(pthread_t thread) noexcept {
   return Fiber::is_block(pointer) ? static_cast<Fiber*>(pointer) : nullptr;
 }
 
-void set_thread_settings(const Settings& settings) noexcept { g_settings = &settings; }
+void set_thread_settings(const Settings& settings) noexcept {
+  g_settings = &settings;
+}
 
 int routed::pthread_create(pthread_t* thread, const pthread_attr_t* attributes, StartRoutine start,
                            void* argument) noexcept {
@@ -167,7 +173,8 @@ int routed::pthread_tryjoin_np(pthread_t thread, void** result) noexcept {
   return fiber->done() ? join_fiber(*fiber, result, kNever, "pthread_tryjoin_np") : EBUSY;
 }
 
-int routed::pthread_clockjoin_np(pthread_t thread, void** result, clockid_t clock, const timespec* time) noexcept {
+int routed::pthread_clockjoin_np(pthread_t thread, void** result, clockid_t clock,
+                                 const timespec* time) noexcept {
   Fiber* fiber = fiber_of(thread);
   if (!fiber) {
     PinScope pin("pthread_clockjoin_np", __builtin_return_address(0));
@@ -195,9 +202,11 @@ void routed::pthread_exit(void* result) {
   unwind_and_end(result);
 }
 
-// A fiber has no asynchronous cancellation: it runs only when its carrier does. Its deferred one is not offered through
-// pthread_cancel either, since libc's own cancellation points could not honour it.
-int routed::pthread_cancel(pthread_t thread) noexcept { return fiber_of(thread) ? ENOSYS : real::pthread_cancel(thread); }
+// A fiber has no asynchronous cancellation: it runs only when its carrier does. Its deferred one is not
+// offered through pthread_cancel either, since libc's own cancellation points could not honour it.
+int routed::pthread_cancel(pthread_t thread) noexcept {
+  return fiber_of(thread) ? ENOSYS : real::pthread_cancel(thread);
+}
 
 int routed::pthread_setcancelstate(int state, int* former) noexcept {
   const Fiber* self = Carrier::running_fiber();
@@ -288,7 +297,8 @@ int routed::pthread_setschedprio(pthread_t thread, int priority) noexcept {
   return sched_setparam(fiber->carrier().thread_id(), &parameters) == 0 ? 0 : errno;
 }
 
-// Threads are told apart by this number (threading.get_native_id), so each fiber has its own, beyond the kernel's.
+// Threads are told apart by this number (threading.get_native_id), so each fiber has its own, beyond the
+// kernel's.
 pid_t routed::gettid() noexcept {
   const Fiber* self = Carrier::running_fiber();
   return !self || self->is_main() ? real::gettid() : thread_tag(*self);

@@ -93,18 +93,20 @@ bool EpollPoller::has_events() noexcept {
 }
 
 long EpollPoller::control(int operation, const FdEntry& entry, int fd, uint32_t events) noexcept {
-  epoll_event event{events | EPOLLONESHOT, {.u64 = uint64_t{entry.generation} << 32 | static_cast<uint32_t>(fd)}};
+  epoll_event event{events | EPOLLONESHOT,
+                    {.u64 = uint64_t{entry.generation} << 32 | static_cast<uint32_t>(fd)}};
   return sys::call(SYS_epoll_ctl, epoll_, operation, fd, &event);
 }
 
-// The number was closed, and perhaps reused, without a word to us. Those who still wait for the former file would wait
-// for ever, or be told of the new one.
+// The number was closed, and perhaps reused, without a word to us. Those who still wait for the former file
+// would wait for ever, or be told of the new one.
 void EpollPoller::file_is_gone(FdEntry& entry) noexcept {
   entry.next_file();
   for (FdWait* next = entry.waits.front(); next;) {
     FdWait& wait = *next;
     next = entry.waits.after(wait);
-    if (wait.poller->backend() != Backend::kEpoll) continue;  // its poll holds on to the former file, and will end
+    if (wait.poller->backend() != Backend::kEpoll)
+      continue;  // its poll holds on to the former file, and will end
     wait.unlink();
     end_closed(wait);
   }
@@ -139,21 +141,24 @@ void EpollPoller::arm(FdWait& wait) noexcept {
     Guard guard(entry->lock);
     entry->open();
     error = register_wait(*entry, wait);
-    // A file that is always ready, but not for what is waited for, never will be: only closing() can end that.
+    // A file that is always ready, but not for what is waited for, never will be: only closing() can end
+    // that.
     if (error == 0 || (error == -EPERM && (wait.events & kAlwaysReady) == 0)) {
       entry->waits.push_back(wait);
       return;
     }
   }
-  // Without memory, or beyond a limit on watches, the fiber is told to try; it comes back here if it must, and all others
-  // run meanwhile: a busy loop, but no hang.
-  wait.revents = error == -EPERM ? static_cast<short>(wait.events & kAlwaysReady) : error == -EBADF ? POLLNVAL : POLLERR;
+  // Without memory, or beyond a limit on watches, the fiber is told to try; it comes back here if it must,
+  // and all others run meanwhile: a busy loop, but no hang.
+  wait.revents = error == -EPERM   ? static_cast<short>(wait.events & kAlwaysReady)
+                 : error == -EBADF ? POLLNVAL
+                                   : POLLERR;
   wait.fiber->unpark(wait.ticket, Wake::kReady);
 }
 
 void EpollPoller::disarm(std::span<FdWait> waits, Wake wake) noexcept {
-  // A single wait was taken off the list, by this very thread, before its fiber was unparked. Not so with kClosed: the lock
-  // shows that another thread's closing() is done with this carrier.
+  // A single wait was taken off the list, by this very thread, before its fiber was unparked. Not so with
+  // kClosed: the lock shows that another thread's closing() is done with this carrier.
   if (waits.size() == 1 && wake == Wake::kReady) return;
   for (FdWait& wait : waits) {
     if (wait.fd < 0 || !wait.entry) continue;
@@ -176,7 +181,8 @@ int EpollPoller::collect(Nanos timeout) noexcept {
 #endif
   static constinit std::atomic<bool> precise{true};
   if (timeout == 0) return static_cast<int>(sys::call(SYS_epoll_wait, epoll_, events_, kEventsAtOnce, 0));
-  if (timeout == kNever) return static_cast<int>(sys::call(SYS_epoll_wait, epoll_, events_, kEventsAtOnce, -1));
+  if (timeout == kNever)
+    return static_cast<int>(sys::call(SYS_epoll_wait, epoll_, events_, kEventsAtOnce, -1));
   if (precise.load(std::memory_order_relaxed)) {
     const sys::Timespec limit{timeout / kSecond, timeout % kSecond};
     const long count = sys::call(SYS_epoll_pwait2, epoll_, events_, kEventsAtOnce, &limit, nullptr, 0);
@@ -192,8 +198,10 @@ void EpollPoller::poll(Nanos timeout) noexcept {
   if (timeout == 0 && waiting() == 0) return;
   const int count = collect(interrupted_ ? 0 : timeout);
   for (int i = 0; i < count; ++i) {
-    if (events_[i].data.u64 == kBell) interrupted_ = true;
-    else deliver(events_[i]);
+    if (events_[i].data.u64 == kBell)
+      interrupted_ = true;
+    else
+      deliver(events_[i]);
   }
   if (timeout != 0) interrupted_ = false;
 }

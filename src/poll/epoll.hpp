@@ -9,9 +9,9 @@
 
 namespace weft {
 
-/// One epoll set. A descriptor is registered with EPOLLONESHOT when a fiber first waits for it and armed anew by
-/// EPOLL_CTL_MOD for each wait, though that costs a system call: a set that stays armed cannot notice that a number was
-/// closed behind our back and now stands for another file, whose fibers would wait for ever.
+/// One epoll set. A descriptor is registered with EPOLLONESHOT when a fiber first waits for it and armed anew
+/// by EPOLL_CTL_MOD for each wait, though that costs a system call: a set that stays armed cannot notice that
+/// a number was closed behind our back and now stands for another file, whose fibers would wait for ever.
 class EpollPoller final : public Poller {
  public:
   /// Null with errno set when a descriptor or a place in the table is not to be had.
@@ -44,7 +44,7 @@ class EpollPoller final : public Poller {
 
   // Read by other threads; they change in a fork child only, where there are none.
   int epoll_ = -1;
-  int bell_ = -1;  // an eventfd, for interrupt()
+  int bell_ = -1;             // an eventfd, for interrupt()
   bool interrupted_ = false;  // the next poll that would block is not to
   epoll_event events_[kEventsAtOnce];
 };

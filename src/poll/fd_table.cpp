@@ -11,7 +11,9 @@ constinit std::atomic<int> FdTable::process_{0};
 
 namespace {
 
-int process_id() noexcept { return static_cast<int>(sys::call(SYS_getpid)); }
+int process_id() noexcept {
+  return static_cast<int>(sys::call(SYS_getpid));
+}
 
 }  // namespace
 

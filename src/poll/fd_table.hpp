@@ -14,8 +14,8 @@ struct FdEntry {
   FutexLock lock;
   /// Set once something of ours waited for the descriptor since it was last closed; read without the lock.
   std::atomic<bool> used;
-  /// Changes when the number's file is known to have changed: registrations bear it, so that an event of the former file
-  /// is told from one of the present. 0: never used.
+  /// Changes when the number's file is known to have changed: registrations bear it, so that an event of the
+  /// former file is told from one of the present. 0: never used.
   uint32_t generation;
   /// A bit for each epoll poller that registered the present file.
   uint64_t registered;
@@ -34,7 +34,8 @@ struct FdEntry {
     used.store(true, std::memory_order_release);
   }
 
-  /// The number stands for another file, or none: what is known of the former one is void. REQUIRES: lock held.
+  /// The number stands for another file, or none: what is known of the former one is void. REQUIRES: lock
+  /// held.
   void next_file() noexcept {
     if (++generation == 0) generation = 1;
     registered = 0;

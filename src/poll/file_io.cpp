@@ -22,9 +22,12 @@ long call_now(const FileOperation& operation) noexcept {
     case Kind::kWritev:
       return offset == -1 ? sys::call(SYS_writev, fd, memory, count)
                           : sys::call(SYS_pwritev, fd, memory, count, offset, 0);
-    case Kind::kOpenat: return sys::call(SYS_openat, fd, memory, count, length);
-    case Kind::kFsync: return sys::call(count != 0 ? SYS_fdatasync : SYS_fsync, fd);
-    case Kind::kFallocate: return sys::call(SYS_fallocate, fd, count, offset, length);
+    case Kind::kOpenat:
+      return sys::call(SYS_openat, fd, memory, count, length);
+    case Kind::kFsync:
+      return sys::call(count != 0 ? SYS_fdatasync : SYS_fsync, fd);
+    case Kind::kFallocate:
+      return sys::call(SYS_fallocate, fd, count, offset, length);
   }
   return -EINVAL;
 }

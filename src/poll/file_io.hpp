@@ -1,7 +1,7 @@
-// Regular-file operations that do not block the carrier: through io_uring where the carrier polls with it, else through
-// the offload pool. All must be called on a fiber that may switch. Each returns what the system call returns: a value, or a
-// negated errno. The caller's memory is in the kernel's hands until they return: they are neither cancellable nor
-// interruptible, like reads and writes of a file natively.
+// Regular-file operations that do not block the carrier: through io_uring where the carrier polls with it,
+// else through the offload pool. All must be called on a fiber that may switch. Each returns what the system
+// call returns: a value, or a negated errno. The caller's memory is in the kernel's hands until they return:
+// they are neither cancellable nor interruptible, like reads and writes of a file natively.
 #pragma once
 
 #include <sys/stat.h>

@@ -10,7 +10,8 @@ namespace weft {
 
 namespace {
 
-// Enough that a queue fills up only when very many fibers park between two polls: then it is handed over early.
+// Enough that a queue fills up only when very many fibers park between two polls: then it is handed over
+// early.
 constexpr uint32_t kRequests = 256;
 // What does not fit, the kernel keeps until there is room.
 constexpr uint32_t kCompletions = 2048;
@@ -22,8 +23,8 @@ constexpr uint32_t kTaskrunFlag = 1u << 9;    // 5.19
 constexpr uint32_t kSingleIssuer = 1u << 12;  // 6.0
 constexpr uint32_t kDeferTaskrun = 1u << 13;  // 6.1
 
-// Timeouts without a request of their own; no completion lost; and, since nothing tells it directly, a kernel with
-// IORING_POLL_ADD_MULTI (5.13).
+// Timeouts without a request of their own; no completion lost; and, since nothing tells it directly, a kernel
+// with IORING_POLL_ADD_MULTI (5.13).
 constexpr uint32_t kFeaturesNeeded = IORING_FEAT_EXT_ARG | IORING_FEAT_NODROP | IORING_FEAT_RSRC_TAGS;
 
 constexpr uint32_t kRegisterRingFds = 20, kUnregisterRingFds = 21, kUnknownOperation = 0x7fff;
@@ -31,9 +32,9 @@ constexpr uint32_t kRegisterRingFds = 20, kUnregisterRingFds = 21, kUnknownOpera
 }  // namespace
 
 int IoRing::set_up() noexcept {
-  // With DEFER_TASKRUN completions are made when this thread asks for them instead of interrupting it, and TASKRUN_FLAG
-  // shows that there are some to ask for. The ring starts disabled since SINGLE_ISSUER ties it to the thread that enables
-  // it, not to the one that calls this.
+  // With DEFER_TASKRUN completions are made when this thread asks for them instead of interrupting it, and
+  // TASKRUN_FLAG shows that there are some to ask for. The ring starts disabled since SINGLE_ISSUER ties it
+  // to the thread that enables it, not to the one that calls this.
   static constexpr uint32_t kBase = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE | IORING_SETUP_R_DISABLED;
   static constexpr uint32_t kLadder[] = {
       kBase | kSubmitAll | kCoopTaskrun | kTaskrunFlag | kSingleIssuer | kDeferTaskrun,
@@ -67,9 +68,12 @@ int IoRing::open() noexcept {
   const long entered = sys::call(SYS_io_uring_enter, fd_, 0, 0, 0, nullptr, 0);
   const long registered = sys::call(SYS_io_uring_register, fd_, kUnknownOperation, nullptr, 0);
   int error = 0;
-  if ((ring_.features & kFeaturesNeeded) != kFeaturesNeeded) error = -ENOSYS;
-  else if (entered < 0 && entered != -EBADFD) error = static_cast<int>(entered);  // EBADFD: disabled, as it is
-  else if (registered != -EINVAL) error = registered < 0 ? static_cast<int>(registered) : -ENOSYS;
+  if ((ring_.features & kFeaturesNeeded) != kFeaturesNeeded)
+    error = -ENOSYS;
+  else if (entered < 0 && entered != -EBADFD)
+    error = static_cast<int>(entered);  // EBADFD: disabled, as it is
+  else if (registered != -EINVAL)
+    error = registered < 0 ? static_cast<int>(registered) : -ENOSYS;
   if (error != 0) close();
   return error;
 }

@@ -9,8 +9,8 @@
 
 namespace weft {
 
-/// The two queues shared with the kernel, and the system call that serves both. Used by one thread, the one that calls
-/// enable(), unless said otherwise.
+/// The two queues shared with the kernel, and the system call that serves both. Used by one thread, the one
+/// that calls enable(), unless said otherwise.
 class IoRing {
  public:
   IoRing() noexcept = default;
@@ -18,8 +18,8 @@ class IoRing {
   IoRing(const IoRing&) = delete;
   IoRing& operator=(const IoRing&) = delete;
 
-  /// Sets the ring up, with the best flags the kernel knows. Returns 0 or a negated errno: -EPERM or -ENOSYS where it is
-  /// refused, -ENOSYS where it is too old. Any thread.
+  /// Sets the ring up, with the best flags the kernel knows. Returns 0 or a negated errno: -EPERM or -ENOSYS
+  /// where it is refused, -ENOSYS where it is too old. Any thread.
   int open() noexcept;
   /// Makes the calling thread the ring's. REQUIRES: called once after open(), before what follows.
   void enable() noexcept;
@@ -37,7 +37,8 @@ class IoRing {
   /// Hands over the requests, without looking for completions. Returns what the system call does.
   long submit() noexcept { return enter(0, kNever, 0); }
 
-  /// Hands over the requests and has the kernel post completions; waits until there are `least`, or for `timeout`.
+  /// Hands over the requests and has the kernel post completions; waits until there are `least`, or for
+  /// `timeout`.
   long submit_and_collect(uint32_t least, Nanos timeout) noexcept {
     return enter(least, timeout, IORING_ENTER_GETEVENTS);
   }
@@ -53,9 +54,13 @@ class IoRing {
   }
 
   /// How many requests were not handed over yet. Any thread.
-  uint32_t unsubmitted() const noexcept { return tail_.load(std::memory_order_relaxed) - load_acquire(ring_.sq.khead); }
+  uint32_t unsubmitted() const noexcept {
+    return tail_.load(std::memory_order_relaxed) - load_acquire(ring_.sq.khead);
+  }
   /// A completion can be taken. Any thread.
-  bool has_completion() const noexcept { return load_acquire(ring_.cq.khead) != load_acquire(ring_.cq.ktail); }
+  bool has_completion() const noexcept {
+    return load_acquire(ring_.cq.khead) != load_acquire(ring_.cq.ktail);
+  }
   /// The kernel has completions that there was no room for.
   bool has_overflow() const noexcept { return (load_acquire(ring_.sq.kflags) & IORING_SQ_CQ_OVERFLOW) != 0; }
   /// The kernel has completions that it posts only when it is entered. Any thread.

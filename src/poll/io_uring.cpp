@@ -27,8 +27,8 @@ short what_was_seen(FdWait& wait, int result) noexcept {
   if (result < 0) return POLLERR;
   const auto asked = static_cast<uint16_t>(wait.events | kAlwaysReported);
   const auto seen = static_cast<short>(result & asked);
-  // A request that had to wait completes with what the waker said might be, not with what is: POLLPRI for any data that
-  // arrives at a socket, POLLERR when the writer of a pipe goes.
+  // A request that had to wait completes with what the waker said might be, not with what is: POLLPRI for any
+  // data that arrives at a socket, POLLERR when the writer of a pipe goes.
   constexpr short kPlain = POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM | POLLRDHUP;
   if ((seen & ~kPlain) == 0 && (wait.events & POLLPRI) == 0) return seen;
   pollfd descriptor{wait.fd, wait.events, 0};
@@ -118,19 +118,22 @@ io_uring_sqe& UringPoller::request() noexcept {
 void UringPoller::add(FdWait& wait) noexcept {
   io_uring_sqe& sqe = request();
   auto events = static_cast<uint16_t>(wait.events & ~kAlwaysReported);
-  // The kernel's own filter of wake-ups leaves POLLPRI out (IO_ASYNC_POLL_COMMON): a request for that alone is never woken.
-  // Sockets announce it together with POLLRDBAND. What is still missed on io_uring is a terminal in packet mode.
+  // The kernel's own filter of wake-ups leaves POLLPRI out (IO_ASYNC_POLL_COMMON): a request for that alone
+  // is never woken. Sockets announce it together with POLLRDBAND. What is still missed on io_uring is a
+  // terminal in packet mode.
   if (events & POLLPRI) events |= POLLRDBAND;
-  if (wait.lasting) io_uring_prep_poll_multishot(&sqe, wait.fd, events);
-  else io_uring_prep_poll_add(&sqe, wait.fd, events);
+  if (wait.lasting)
+    io_uring_prep_poll_multishot(&sqe, wait.fd, events);
+  else
+    io_uring_prep_poll_add(&sqe, wait.fd, events);
   sqe.user_data = reinterpret_cast<uint64_t>(&wait) | kPoll;
 }
 
 void UringPoller::remove(FdWait& wait) noexcept {
   wait.removing = true;
   io_uring_sqe& sqe = request();
-  // Not IORING_OP_POLL_REMOVE: that gives up (EALREADY) when the poll was just woken, and if the wake-up then comes to
-  // nothing, because somebody else took what there was, the poll stays.
+  // Not IORING_OP_POLL_REMOVE: that gives up (EALREADY) when the poll was just woken, and if the wake-up then
+  // comes to nothing, because somebody else took what there was, the poll stays.
   io_uring_prep_cancel64(&sqe, reinterpret_cast<uint64_t>(&wait) | kPoll, 0);
   if (ring_.features() & IORING_FEAT_CQE_SKIP) sqe.flags |= IOSQE_CQE_SKIP_SUCCESS;
   sqe.user_data = kRemoval;
@@ -176,8 +179,8 @@ void UringPoller::wait_for(const FdWait& wait) noexcept {
 }
 
 void UringPoller::retire(FdEntry& entry) noexcept {
-  // Requests are made without the lock: making one may mean to take completions, which need it. Only this thread takes a
-  // wait of ours off the list.
+  // Requests are made without the lock: making one may mean to take completions, which need it. Only this
+  // thread takes a wait of ours off the list.
   constexpr int kAtOnce = 64;
   for (;;) {
     FdWait* ours[kAtOnce];
@@ -242,8 +245,8 @@ void UringPoller::reap() noexcept {
 void UringPoller::deliver(FdWait& wait, const io_uring_cqe& completion) noexcept {
   FdEntry& entry = *wait.entry;
   const bool more = completion.flags & IORING_CQE_F_MORE;
-  // No wait queue, and not ready for what is waited for: a regular file, of which nothing or POLLPRI was asked. It never
-  // will be, but closing() must still find the wait.
+  // No wait queue, and not ready for what is waited for: a regular file, of which nothing or POLLPRI was
+  // asked. It never will be, but closing() must still find the wait.
   const bool rests = completion.res == -EINVAL;
   const short seen = rests ? short{0} : what_was_seen(wait, completion.res);
   bool again = false, closers = false;
@@ -261,8 +264,9 @@ void UringPoller::deliver(FdWait& wait, const io_uring_cqe& completion) noexcept
     }
   }
   if (again) {
-    // A request completes with POLLRDHUP even where that was not asked for, and would at once do so again: an endless loop
-    // for a fiber that waits to write to a peer which has shut down its side. A lasting one only reports what is new.
+    // A request completes with POLLRDHUP even where that was not asked for, and would at once do so again: an
+    // endless loop for a fiber that waits to write to a peer which has shut down its side. A lasting one only
+    // reports what is new.
     wait.lasting = true;
     add(wait);
     return;

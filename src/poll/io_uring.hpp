@@ -6,10 +6,11 @@
 
 namespace weft {
 
-/// One ring. Each wait is a poll request of its own, made when the carrier polls next: a hundred fibers that park cost one
-/// system call, which is also the one that waits. A request holds on to the file itself, not its number, so it can never
-/// report on another file that was given the number meanwhile; and the wait it belongs to stays on its fiber's stack until
-/// the request has completed or was removed, so no completion can come too late.
+/// One ring. Each wait is a poll request of its own, made when the carrier polls next: a hundred fibers that
+/// park cost one system call, which is also the one that waits. A request holds on to the file itself, not
+/// its number, so it can never report on another file that was given the number meanwhile; and the wait it
+/// belongs to stays on its fiber's stack until the request has completed or was removed, so no completion can
+/// come too late.
 class UringPoller final : public Poller {
  public:
   /// Null with errno set when the kernel refuses, or a descriptor or a place in the table is not to be had.
@@ -46,7 +47,7 @@ class UringPoller final : public Poller {
 
   IoRing ring_;
   // Read by other threads; changes in a fork child only, where there are none.
-  int bell_ = -1;  // an eventfd, for interrupt()
+  int bell_ = -1;             // an eventfd, for interrupt()
   bool interrupted_ = false;  // the next poll that would block is not to
 };
 

@@ -8,7 +8,8 @@
 
 namespace weft {
 
-// Lives on the stack of the fiber that waits for it: nothing of it may be touched once the fiber was unparked.
+// Lives on the stack of the fiber that waits for it: nothing of it may be touched once the fiber was
+// unparked.
 struct OffloadPool::Job {
   void (*work)(void*) noexcept;
   void* argument;
@@ -28,9 +29,14 @@ struct OffloadPool::Worker {
 
 namespace {
 
-// Not inlined: the compiler would keep the address of errno across a switch, after which it may be another thread's.
-[[gnu::noinline]] int error_number() noexcept { return errno; }
-[[gnu::noinline]] void set_error_number(int value) noexcept { errno = value; }
+// Not inlined: the compiler would keep the address of errno across a switch, after which it may be another
+// thread's.
+[[gnu::noinline]] int error_number() noexcept {
+  return errno;
+}
+[[gnu::noinline]] void set_error_number(int value) noexcept {
+  errno = value;
+}
 
 }  // namespace
 
@@ -74,7 +80,8 @@ void OffloadPool::run_erased(const char* call, void (*work)(void*) noexcept, voi
   lock_.lock();
   // One thread for each job that waits, those being started counted in.
   if (!idle_ && queued_ >= starting_ && threads() < kMaxThreads && !start_worker() && threads() == 0) {
-    // None can be had and none is there. Another carrier may have counted on the one that could not be started.
+    // None can be had and none is there. Another carrier may have counted on the one that could not be
+    // started.
     Job* stranded;
     while ((stranded = dequeue())) {
       lock_.unlock();
@@ -99,8 +106,8 @@ void OffloadPool::run_erased(const char* call, void (*work)(void*) noexcept, voi
     enqueue(job);
   }
   lock_.unlock();
-  // The thread may have seen `called` by itself and even have ended: what stands on its stack then gets a stray wake-up,
-  // which every futex must put up with.
+  // The thread may have seen `called` by itself and even have ended: what stands on its stack then gets a
+  // stray wake-up, which every futex must put up with.
   if (worker) sys::futex_wake(&worker->called, 1);
   Carrier::current()->park();
   set_error_number(job.error_number);

@@ -22,12 +22,14 @@ class OffloadPool {
   /// The process's pool, made at first use and never destroyed.
   static OffloadPool& instance() noexcept;
 
-  /// Runs work() on a pool thread while the calling fiber is parked, uninterruptibly; `errno` as work() left it is the
-  /// caller's afterwards. On a thread that runs no fiber, or may not switch now, or when no pool thread can be had, work()
-  /// runs right here. work() must not throw, switch, or use thread-local state of the caller. Any thread.
+  /// Runs work() on a pool thread while the calling fiber is parked, uninterruptibly; `errno` as work() left
+  /// it is the caller's afterwards. On a thread that runs no fiber, or may not switch now, or when no pool
+  /// thread can be had, work() runs right here. work() must not throw, switch, or use thread-local state of
+  /// the caller. Any thread.
   template <typename Work>
   void run(const char* call, Work&& work) noexcept {
-    run_erased(call, [](void* self) noexcept { (*static_cast<std::remove_reference_t<Work>*>(self))(); }, &work);
+    run_erased(
+        call, [](void* self) noexcept { (*static_cast<std::remove_reference_t<Work>*>(self))(); }, &work);
   }
 
   int threads() const noexcept { return threads_.load(std::memory_order_relaxed); }
@@ -54,8 +56,8 @@ class OffloadPool {
   // Written with lock_ held.
   std::atomic<int> threads_{0}, peak_{0}, busy_{0};
   FutexLock lock_;
-  // lock_ guards these, and the members of every Worker and Job on their lists. idle_: last in, first out, so that
-  // surplus threads stay idle until their time is up.
+  // lock_ guards these, and the members of every Worker and Job on their lists. idle_: last in, first out, so
+  // that surplus threads stay idle until their time is up.
   Worker* idle_ = nullptr;
   Job* first_queued_ = nullptr;
   Job* last_queued_ = nullptr;

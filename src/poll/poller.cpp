@@ -20,17 +20,20 @@ static_assert(kAlwaysReported == (POLLERR | POLLHUP | POLLNVAL));
 namespace {
 
 constexpr int kMaxPollers = 64;  // as many as an entry's `registered` has bits
-// A poller leaves its place only after it has taken its bit out of every entry, so whoever holds the lock of an entry
-// that has the bit may use the poller.
+// A poller leaves its place only after it has taken its bit out of every entry, so whoever holds the lock of
+// an entry that has the bit may use the poller.
 constinit std::atomic<Poller*> g_pollers[kMaxPollers];
 
 }  // namespace
 
 const char* to_string(Backend backend) noexcept {
   switch (backend) {
-    case Backend::kAuto: return "auto";
-    case Backend::kIoUring: return "io_uring";
-    case Backend::kEpoll: return "epoll";
+    case Backend::kAuto:
+      return "auto";
+    case Backend::kIoUring:
+      return "io_uring";
+    case Backend::kEpoll:
+      return "epoll";
   }
   return "?";
 }
@@ -46,7 +49,8 @@ std::unique_ptr<Poller> Poller::create(Backend backend, std::string* why) {
     return EpollPoller::create();
   }
   if (auto poller = UringPoller::create()) {
-    if (why) *why = backend == Backend::kAuto ? "io_uring, which the kernel allows" : "io_uring, as asked for";
+    if (why)
+      *why = backend == Backend::kAuto ? "io_uring, which the kernel allows" : "io_uring, as asked for";
     return poller;
   }
   const int error = errno;
@@ -59,7 +63,9 @@ std::unique_ptr<Poller> Poller::create(Backend backend, std::string* why) {
   return EpollPoller::create();
 }
 
-Poller::~Poller() { WEFT_ASSERT(index_ < 0); }
+Poller::~Poller() {
+  WEFT_ASSERT(index_ < 0);
+}
 
 bool Poller::enlist() noexcept {
   for (int i = 0; i < kMaxPollers; ++i) {
@@ -125,8 +131,8 @@ Wake Poller::wait(std::span<FdWait> waits, Nanos deadline, uint8_t flags, const 
   const Wake wake = carrier.park(deadline);
   disarm(waits, wake);
   --waiting_;
-  // A carrier that was busy past the deadline sees the timer before it sees the descriptor; poll(2) never reports a timeout
-  // for a descriptor that is ready.
+  // A carrier that was busy past the deadline sees the timer before it sees the descriptor; poll(2) never
+  // reports a timeout for a descriptor that is ready.
   if (wake == Wake::kTimeout)
     for (const FdWait& wait : waits)
       if (wait.revents != 0) return Wake::kReady;
@@ -157,9 +163,12 @@ void Poller::closing(int fd) noexcept {
       wait = entry->waits.after(ended);
       Poller& poller = *ended.poller;
       // With io_uring a wait stays on the list until the kernel has let go of it.
-      if (poller.backend() == Backend::kEpoll || ended.resting) ended.unlink();
-      else if (carrier && &carrier->events() == &poller) own = &poller;
-      else foreign = true;
+      if (poller.backend() == Backend::kEpoll || ended.resting)
+        ended.unlink();
+      else if (carrier && &carrier->events() == &poller)
+        own = &poller;
+      else
+        foreign = true;
       end_closed(ended);
     }
     if (foreign) ++entry->closers;
@@ -184,7 +193,9 @@ void Poller::closing(int fd) noexcept {
   --entry->closers;
 }
 
-long Poller::file_operation(const FileOperation&) noexcept { return kNotSupported; }
+long Poller::file_operation(const FileOperation&) noexcept {
+  return kNotSupported;
+}
 
 void Poller::reset_after_fork() noexcept {
   FdTable::reset_after_fork();

@@ -41,8 +41,9 @@ Summary collect();
 /// For people: aligned, one thing a line.
 std::string to_text(const Summary& summary);
 
-/// One JSON object. Its keys are the names above but that the counts of fibers stand in "fibers", those of parks by kind in
-/// "parks", and the carrier's switches in "switches"; "python" and "backend" may be null; a pin's longest time is "max_ns".
+/// One JSON object. Its keys are the names above but that the counts of fibers stand in "fibers", those of
+/// parks by kind in "parks", and the carrier's switches in "switches"; "python" and "backend" may be null; a
+/// pin's longest time is "max_ns".
 std::string to_json(const Summary& summary);
 
 /// Has the summary written when the process ends by exit() or by returning from main(), as `settings` ask

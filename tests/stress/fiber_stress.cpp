@@ -1,7 +1,9 @@
-// Fibers on several carriers and native threads do everything that they can do to each other, in random order. What must
-// hold whatever the order is counted, and checked at the end; a wake that is lost shows as a hang, which a watchdog ends.
+// Fibers on several carriers and native threads do everything that they can do to each other, in random
+// order. What must hold whatever the order is counted, and checked at the end; a wake that is lost shows as a
+// hang, which a watchdog ends.
 //
-// WEFT_STRESS_SECONDS sets how long (10), WEFT_STRESS_SEED repeats the choices of a run, though not its timing.
+// WEFT_STRESS_SECONDS sets how long (10), WEFT_STRESS_SEED repeats the choices of a run, though not its
+// timing.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -21,7 +23,9 @@ namespace {
 constexpr int kCarriers = 3, kNativeThreads = 2, kFibersPerCarrier = 40;
 constexpr int kSemaphores = 6, kTokens = 4, kMutexes = 3, kMeetings = 8;
 
-ParkingLot& lot() { return ParkingLot::instance(); }
+ParkingLot& lot() {
+  return ParkingLot::instance();
+}
 
 int64_t setting(const char* name, int64_t fallback) {
   const char* text = getenv(name);
@@ -39,7 +43,8 @@ struct Semaphore {
   }
   bool take(Nanos deadline, uint8_t flags) {
     while (!try_take()) {
-      const Wake wake = lot().park(this, deadline, flags, {WaitKind::kLock, "take", this}, [&] { return tokens.load() == 0; });
+      const Wake wake = lot().park(this, deadline, flags, {WaitKind::kLock, "take", this},
+                                   [&] { return tokens.load() == 0; });
       if (wake != Wake::kReady) return false;
       flags |= kFrontOfQueue;
     }
@@ -57,7 +62,8 @@ struct Mutex {
 
   void lock() {
     while (locked.exchange(1) != 0)
-      lot().park(this, kNever, kUninterruptible, {WaitKind::kLock, "lock", this}, [&] { return locked.load() != 0; });
+      lot().park(this, kNever, kUninterruptible, {WaitKind::kLock, "lock", this},
+                 [&] { return locked.load() != 0; });
   }
   void unlock() {
     locked.store(0);
@@ -114,7 +120,8 @@ class World {
         Random random(static_cast<unsigned>(seed));
         while (!stop_.load()) act(random, 0);
       })->release();
-    // Any carrier's fibers may wake those of any other until the last is gone, and be inside post() a little longer.
+    // Any carrier's fibers may wake those of any other until the last is gone, and be inside post() a little
+    // longer.
     await(native_alive_);
     await(fibers_alive_);
     ++leaving_carriers_;
@@ -127,7 +134,8 @@ class World {
 
   void await(std::atomic<int>& count) {
     while (count.load() > 0)
-      lot().park(&count, kNever, kUninterruptible, {WaitKind::kJoin, "await", &count}, [&] { return count.load() > 0; });
+      lot().park(&count, kNever, kUninterruptible, {WaitKind::kJoin, "await", &count},
+                 [&] { return count.load() > 0; });
   }
   void finished(std::atomic<int>& count) {
     if (--count == 0) lot().wake_all(&count);
@@ -156,7 +164,8 @@ class World {
   void act(Random& random, int depth) {
     Carrier* here = Carrier::current();
     const bool timed = random() % 3 == 0;
-    const Nanos deadline = timed ? monotonic_now() + static_cast<Nanos>(random() % (300 * kMicrosecond)) : kNever;
+    const Nanos deadline =
+        timed ? monotonic_now() + static_cast<Nanos>(random() % (300 * kMicrosecond)) : kNever;
     ++acts_;
     switch (random() % 9) {
       case 0:
@@ -180,7 +189,8 @@ class World {
       }
       case 3:
         if (!here) break;
-        if (here->sleep_until(timed ? deadline : monotonic_now(), kCancellable, "sleep") == Wake::kTimeout && timed)
+        if (here->sleep_until(timed ? deadline : monotonic_now(), kCancellable, "sleep") == Wake::kTimeout &&
+            timed)
           violations_ += monotonic_now() < deadline;
         break;
       case 4:
@@ -210,7 +220,8 @@ class World {
     if (random() % 2) child->cancel();
     const auto& done = child->done_word();
     while (!child->done())
-      lot().park(&done, kNever, kUninterruptible, {WaitKind::kJoin, "join", child}, [&] { return done.load() == 0; });
+      lot().park(&done, kNever, kUninterruptible, {WaitKind::kJoin, "join", child},
+                 [&] { return done.load() == 0; });
     child->release();
   }
 
@@ -313,7 +324,8 @@ class World {
 };
 
 TEST(FiberStress, EverybodyDoesEverythingToEverybody) {
-  const auto seed = static_cast<uint64_t>(setting("WEFT_STRESS_SEED", static_cast<int64_t>(std::random_device()())));
+  const auto seed =
+      static_cast<uint64_t>(setting("WEFT_STRESS_SEED", static_cast<int64_t>(std::random_device()())));
   printf("WEFT_STRESS_SEED=%llu\n", static_cast<unsigned long long>(seed));
   fflush(stdout);
   World(seed).run(setting("WEFT_STRESS_SECONDS", 10) * kSecond);

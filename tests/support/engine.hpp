@@ -15,8 +15,8 @@
 
 namespace weft::test {
 
-/// Starts the runtime once for the whole test program, with the backend of WEFT_BACKEND; its thread is the carrier. Nothing
-/// is patched: tests call routed::name() where a patched program would call name().
+/// Starts the runtime once for the whole test program, with the backend of WEFT_BACKEND; its thread is the
+/// carrier. Nothing is patched: tests call routed::name() where a patched program would call name().
 class EngineTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {

@@ -1,5 +1,5 @@
-// Scenarios played twice, by an OS thread with libc's calls and by a fiber with the routed ones: both must tell the
-// same.
+// Scenarios played twice, by an OS thread with libc's calls and by a fiber with the routed ones: both must
+// tell the same.
 #pragma once
 
 #include <signal.h>
@@ -139,29 +139,32 @@ struct NamedScenario {
   Scenario play;
 };
 
-inline void PrintTo(const NamedScenario& scenario, std::ostream* out) { *out << scenario.name; }
+inline void PrintTo(const NamedScenario& scenario, std::ostream* out) {
+  *out << scenario.name;
+}
 
 /// A suite whose every scenario is a test on every backend.
 class SameAsNatively : public testing::TestWithParam<std::tuple<Backend, NamedScenario>> {};
 
-inline std::string scenario_test_name(const testing::TestParamInfo<std::tuple<Backend, NamedScenario>>& info) {
+inline std::string scenario_test_name(
+    const testing::TestParamInfo<std::tuple<Backend, NamedScenario>>& info) {
   return std::string(to_string(std::get<0>(info.param))) + "_" + std::get<1>(info.param).name;
 }
 
 /// Compares each of `scenarios`, an array of NamedScenario, on every backend.
-#define WEFT_SAME_AS_NATIVELY(test, scenarios)                                                          \
-  TEST_P(SameAsNatively, test) {                                                                        \
-    const auto& [backend, scenario] = GetParam();                                                       \
-    const int descriptors = open_descriptors();                                                         \
-    const std::string native = play_natively(scenario.play);                                            \
-    EXPECT_NE(native, "");                                                                              \
-    EXPECT_EQ(open_descriptors(), descriptors);                                                         \
-    PollLoop loop(backend);                                                                             \
-    EXPECT_EQ(play_as_fiber(loop, scenario.play), native);                                              \
-  }                                                                                                     \
-  INSTANTIATE_TEST_SUITE_P(Backends, SameAsNatively,                                                    \
-                           testing::Combine(testing::Values(Backend::kEpoll, Backend::kIoUring),        \
-                                            testing::ValuesIn(scenarios)),                              \
-                           scenario_test_name)
+#define WEFT_SAME_AS_NATIVELY(test, scenarios)                                                             \
+  TEST_P(SameAsNatively, test) {                                                                           \
+    const auto& [backend, scenario] = GetParam();                                                          \
+    const int descriptors = open_descriptors();                                                            \
+    const std::string native = play_natively(scenario.play);                                               \
+    EXPECT_NE(native, "");                                                                                 \
+    EXPECT_EQ(open_descriptors(), descriptors);                                                            \
+    PollLoop loop(backend);                                                                                \
+    EXPECT_EQ(play_as_fiber(loop, scenario.play), native);                                                 \
+  }                                                                                                        \
+  INSTANTIATE_TEST_SUITE_P(                                                                                \
+      Backends, SameAsNatively,                                                                            \
+      testing::Combine(testing::Values(Backend::kEpoll, Backend::kIoUring), testing::ValuesIn(scenarios)), \
+      scenario_test_name)
 
 }  // namespace weft::test

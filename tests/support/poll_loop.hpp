@@ -20,7 +20,8 @@
 
 namespace weft::test {
 
-/// A carrier attached to the calling thread, with a poller of its own. Fibers must have been joined before it goes.
+/// A carrier attached to the calling thread, with a poller of its own. Fibers must have been joined before it
+/// goes.
 class PollLoop {
  public:
   explicit PollLoop(Backend backend) : poller(Poller::create(backend)), carrier(clock, *poller) {
@@ -47,7 +48,8 @@ class PollLoop {
   void join(Fiber& fiber) {
     const WaitReason reason{WaitKind::kJoin, "join", &fiber};
     while (!fiber.done())
-      ParkingLot::instance().park(&fiber.done_word(), kNever, kUninterruptible, reason, [&] { return !fiber.done(); });
+      ParkingLot::instance().park(&fiber.done_word(), kNever, kUninterruptible, reason,
+                                  [&] { return !fiber.done(); });
     fiber.release();
   }
 
@@ -149,8 +151,9 @@ inline int open_descriptors() {
 /// For suites that must hold whichever way the kernel is asked.
 class OnEveryBackend : public testing::TestWithParam<Backend> {};
 
-#define WEFT_ON_EVERY_BACKEND(suite)                                                                  \
-  INSTANTIATE_TEST_SUITE_P(Backends, suite, testing::Values(weft::Backend::kEpoll, weft::Backend::kIoUring), \
-                           [](const auto& parameter) { return std::string(weft::to_string(parameter.param)); })
+#define WEFT_ON_EVERY_BACKEND(suite)                                                    \
+  INSTANTIATE_TEST_SUITE_P(                                                             \
+      Backends, suite, testing::Values(weft::Backend::kEpoll, weft::Backend::kIoUring), \
+      [](const auto& parameter) { return std::string(weft::to_string(parameter.param)); })
 
 }  // namespace weft::test

@@ -51,7 +51,9 @@ struct Listener : Fd {
     }
     EXPECT_EQ(::bind(fd, address(), size), 0);
     EXPECT_EQ(::getsockname(fd, address(), &length), 0);
-    if (type == SOCK_STREAM) { EXPECT_EQ(::listen(fd, backlog), 0); }
+    if (type == SOCK_STREAM) {
+      EXPECT_EQ(::listen(fd, backlog), 0);
+    }
   }
   sockaddr* address() { return reinterpret_cast<sockaddr*>(&storage); }
 };
@@ -164,7 +166,8 @@ inline size_t drain(const Calls& call, int fd, size_t length) {
 /// Messages for sendmmsg and recvmmsg, with a buffer each.
 class Messages {
  public:
-  explicit Messages(size_t count, size_t length = 16) : data_(count * length), vectors_(count), headers_(count) {
+  explicit Messages(size_t count, size_t length = 16)
+      : data_(count * length), vectors_(count), headers_(count) {
     for (size_t i = 0; i < count; ++i) {
       vectors_[i] = {data_.data() + i * length, length};
       headers_[i].msg_hdr.msg_iov = &vectors_[i];

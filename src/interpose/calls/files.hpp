@@ -47,26 +47,26 @@ int __openat_2(int directory, const char* path, int flags);
   X(ftruncate)              \
   X(truncate)               \
   X(copy_file_range)
-#define WEFT_FILES_ALIASES(Y)            \
-  Y(__read, read)                        \
-  Y(__write, write)                      \
-  Y(pread64, pread)                      \
-  Y(__pread64, pread)                    \
-  Y(__pread64_chk, __pread_chk)          \
-  Y(pwrite64, pwrite)                    \
-  Y(__pwrite64, pwrite)                  \
-  Y(preadv64, preadv)                    \
-  Y(pwritev64, pwritev)                  \
-  Y(preadv64v2, preadv2)                 \
-  Y(pwritev64v2, pwritev2)               \
-  Y(open64, open)                        \
-  Y(__open, open)                        \
-  Y(__open64, open)                      \
-  Y(openat64, openat)                    \
-  Y(creat64, creat)                      \
-  Y(__open64_2, __open_2)                \
-  Y(__openat64_2, __openat_2)            \
-  Y(fallocate64, fallocate)              \
-  Y(posix_fallocate64, posix_fallocate)  \
-  Y(ftruncate64, ftruncate)              \
+#define WEFT_FILES_ALIASES(Y)           \
+  Y(__read, read)                       \
+  Y(__write, write)                     \
+  Y(pread64, pread)                     \
+  Y(__pread64, pread)                   \
+  Y(__pread64_chk, __pread_chk)         \
+  Y(pwrite64, pwrite)                   \
+  Y(__pwrite64, pwrite)                 \
+  Y(preadv64, preadv)                   \
+  Y(pwritev64, pwritev)                 \
+  Y(preadv64v2, preadv2)                \
+  Y(pwritev64v2, pwritev2)              \
+  Y(open64, open)                       \
+  Y(__open, open)                       \
+  Y(__open64, open)                     \
+  Y(openat64, openat)                   \
+  Y(creat64, creat)                     \
+  Y(__open64_2, __open_2)               \
+  Y(__openat64_2, __openat_2)           \
+  Y(fallocate64, fallocate)             \
+  Y(posix_fallocate64, posix_fallocate) \
+  Y(ftruncate64, ftruncate)             \
   Y(truncate64, truncate)

@@ -11,14 +11,18 @@
 // As <resolv.h> declares them, whose macros would reach into everything.
 struct __res_state;
 extern "C" {
-int res_nquery(__res_state* state, const char* name, int kind, int type, unsigned char* answer, int size) noexcept;
-int res_nsearch(__res_state* state, const char* name, int kind, int type, unsigned char* answer, int size) noexcept;
+int res_nquery(__res_state* state, const char* name, int kind, int type, unsigned char* answer,
+               int size) noexcept;
+int res_nsearch(__res_state* state, const char* name, int kind, int type, unsigned char* answer,
+                int size) noexcept;
 int res_nquerydomain(__res_state* state, const char* name, const char* domain, int kind, int type,
                      unsigned char* answer, int size) noexcept;
-int res_nsend(__res_state* state, const unsigned char* message, int length, unsigned char* answer, int size) noexcept;
+int res_nsend(__res_state* state, const unsigned char* message, int length, unsigned char* answer,
+              int size) noexcept;
 int res_query(const char* name, int kind, int type, unsigned char* answer, int size) noexcept;
 int res_search(const char* name, int kind, int type, unsigned char* answer, int size) noexcept;
-int res_querydomain(const char* name, const char* domain, int kind, int type, unsigned char* answer, int size) noexcept;
+int res_querydomain(const char* name, const char* domain, int kind, int type, unsigned char* answer,
+                    int size) noexcept;
 int res_send(const unsigned char* message, int length, unsigned char* answer, int size) noexcept;
 }
 
@@ -74,13 +78,13 @@ int res_send(const unsigned char* message, int length, unsigned char* answer, in
   X(res_search)             \
   X(res_querydomain)        \
   X(res_send)
-#define WEFT_NAMES_ALIASES(Y)                  \
-  Y(__getlogin_r_chk, getlogin_r)              \
-  Y(__res_nquery, res_nquery)                  \
-  Y(__res_nsearch, res_nsearch)                \
-  Y(__res_nquerydomain, res_nquerydomain)      \
-  Y(__res_nsend, res_nsend)                    \
-  Y(__res_query, res_query)                    \
-  Y(__res_search, res_search)                  \
-  Y(__res_querydomain, res_querydomain)        \
+#define WEFT_NAMES_ALIASES(Y)             \
+  Y(__getlogin_r_chk, getlogin_r)         \
+  Y(__res_nquery, res_nquery)             \
+  Y(__res_nsearch, res_nsearch)           \
+  Y(__res_nquerydomain, res_nquerydomain) \
+  Y(__res_nsend, res_nsend)               \
+  Y(__res_query, res_query)               \
+  Y(__res_search, res_search)             \
+  Y(__res_querydomain, res_querydomain)   \
   Y(__res_send, res_send)

@@ -6,8 +6,8 @@
 // Declared by libc's headers only where they are fortified.
 extern "C" {
 int __poll_chk(struct pollfd* descriptors, nfds_t count, int timeout, size_t size);
-int __ppoll_chk(struct pollfd* descriptors, nfds_t count, const struct timespec* timeout, const __sigset_t* mask,
-                size_t size);
+int __ppoll_chk(struct pollfd* descriptors, nfds_t count, const struct timespec* timeout,
+                const __sigset_t* mask, size_t size);
 }
 
 // X(call), Y(symbol, call): see calls.hpp.

@@ -15,9 +15,9 @@
   X(sigtimedwait)             \
   X(pthread_kill)             \
   X(_Fork)
-#define WEFT_SIGNALS_ALIASES(Y)   \
-  Y(bsd_signal, signal)           \
-  Y(ssignal, signal)              \
-  Y(__sysv_signal, sysv_signal)   \
-  Y(__sigaction, sigaction)       \
+#define WEFT_SIGNALS_ALIASES(Y) \
+  Y(bsd_signal, signal)         \
+  Y(ssignal, signal)            \
+  Y(__sysv_signal, sysv_signal) \
+  Y(__sigaction, sigaction)     \
   Y(__sigsuspend, sigsuspend)

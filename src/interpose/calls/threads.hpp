@@ -26,9 +26,9 @@
   X(pthread_getspecific)      \
   X(pthread_setspecific)      \
   X(gettid)
-#define WEFT_THREADS_ALIASES(Y)                \
-  Y(__pthread_key_create, pthread_key_create)  \
+#define WEFT_THREADS_ALIASES(Y)                 \
+  Y(__pthread_key_create, pthread_key_create)   \
   Y(__pthread_getspecific, pthread_getspecific) \
   Y(__pthread_setspecific, pthread_setspecific) \
-  Y(thrd_current, pthread_self)                \
+  Y(thrd_current, pthread_self)                 \
   Y(tss_get, pthread_getspecific)

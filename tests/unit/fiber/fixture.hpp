@@ -42,8 +42,10 @@ class FakeEvents final : public EventSource {
   void poll(Nanos timeout) noexcept override {
     polls.fetch_add(1, std::memory_order_relaxed);
     if (on_poll && on_poll()) return;
-    if (timeout == kNever) futex_.poll(kNever);
-    else if (timeout > 0) clock_.advance(timeout);
+    if (timeout == kNever)
+      futex_.poll(kNever);
+    else if (timeout > 0)
+      clock_.advance(timeout);
   }
   void interrupt() noexcept override { futex_.interrupt(); }
   bool has_events() noexcept override { return false; }

@@ -1,5 +1,5 @@
-// What each fiber has of its own although all share an OS thread: errno, exceptions being handled, signal mask, rounding
-// mode, thread-specific data.
+// What each fiber has of its own although all share an OS thread: errno, exceptions being handled, signal
+// mask, rounding mode, thread-specific data.
 #include <cerrno>
 #include <cfenv>
 #include <csignal>
@@ -109,7 +109,9 @@ TEST_F(IdentityTest, InterpreterStateStaysWithItsFiberOnceASlotIsNamed) {
   carrier.set_interpreter_state(nullptr);
 }
 
-uint64_t bit(int signal) { return uint64_t{1} << (signal - 1); }
+uint64_t bit(int signal) {
+  return uint64_t{1} << (signal - 1);
+}
 
 uint64_t kernel_mask() {
   uint64_t mask = 0;

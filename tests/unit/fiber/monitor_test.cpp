@@ -23,7 +23,8 @@ int monitor_thread() {
   int found = 0;
   DIR* tasks = opendir("/proc/self/task");
   while (const dirent* entry = readdir(tasks))
-    if (const int thread = atoi(entry->d_name); thread && read_task_file(thread, "comm") == "weft-monitor\n") found = thread;
+    if (const int thread = atoi(entry->d_name); thread && read_task_file(thread, "comm") == "weft-monitor\n")
+      found = thread;
   closedir(tasks);
   return found;
 }
@@ -39,7 +40,8 @@ bool sleeps_without_end(int thread) {
   const std::string call = read_task_file(thread, "syscall");
   long number = 0;
   unsigned long arguments[3] = {1, 1, 1};
-  if (sscanf(call.c_str(), "%ld %lx %lx %lx", &number, &arguments[0], &arguments[1], &arguments[2]) != 4) return false;
+  if (sscanf(call.c_str(), "%ld %lx %lx %lx", &number, &arguments[0], &arguments[1], &arguments[2]) != 4)
+    return false;
   return number == SYS_ppoll && arguments[2] == 0;
 }
 

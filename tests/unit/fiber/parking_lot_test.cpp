@@ -13,7 +13,8 @@ class Lot : public FiberTest {
   Wake park(const void* address, Nanos deadline = kNever, uint8_t flags = kUninterruptible) {
     return lot.park(address, deadline, flags, {WaitKind::kLock, "test", address}, [] { return true; });
   }
-  // Native threads are waiting at `word` once this many of them are: each counts itself under the queue's lock.
+  // Native threads are waiting at `word` once this many of them are: each counts itself under the queue's
+  // lock.
   void park_counted(std::atomic<int>& queued, const void* address) {
     lot.park(address, kNever, kUninterruptible, {}, [&] {
       ++queued;
@@ -60,8 +61,10 @@ TEST_F(Lot, WakeWakesAsManyAsAsked) {
 TEST_F(Lot, FrontOfQueueGoesBeforeThoseWhoWait) {
   int word = 0;
   std::vector<Fiber*> fibers;
-  for (const auto& [name, flags] : {std::pair{"first", kUninterruptible}, {"second", kUninterruptible},
-                                    {"front", kFrontOfQueue}, {"before", kFrontOfQueue}})
+  for (const auto& [name, flags] : {std::pair{"first", kUninterruptible},
+                                    {"second", kUninterruptible},
+                                    {"front", kFrontOfQueue},
+                                    {"before", kFrontOfQueue}})
     fibers.push_back(spawn([&, name = name, flags = flags] {
       park(&word, kNever, flags);
       note(name);
@@ -80,7 +83,8 @@ TEST_F(Lot, FrontOfQueueGoesBeforeThoseWhoWait) {
 TEST_F(Lot, FalseFromValidateMeansNoWait) {
   int word = 0;
   bool before_called = false;
-  EXPECT_EQ(lot.park(&word, kNever, kUninterruptible, {}, [] { return false; }, [&] { before_called = true; }),
+  EXPECT_EQ(lot.park(
+                &word, kNever, kUninterruptible, {}, [] { return false; }, [&] { before_called = true; }),
             Wake::kReady);
   EXPECT_FALSE(before_called);
   EXPECT_EQ(lot.wake_one(&word), 0);
@@ -94,20 +98,23 @@ TEST_F(Lot, BeforeIsCalledOnceQueuedAndMayWakeOthers) {
     EXPECT_EQ(lot.wake_one(&word), 1);
   });
   carrier.yield();
-  EXPECT_EQ(lot.park(&word, kNever, kUninterruptible, {}, [] { return true; }, [&] { lot.wake_one(&other_word); }),
+  EXPECT_EQ(lot.park(
+                &word, kNever, kUninterruptible, {}, [] { return true; }, [&] { lot.wake_one(&other_word); }),
             Wake::kReady);
   Engine::join(other);
 }
 
 TEST_F(Lot, WakeFromWithinBeforeIsNotLost) {
   int word = 0;
-  EXPECT_EQ(lot.park(&word, kNever, kUninterruptible, {}, [] { return true; },
-                     [&] { EXPECT_EQ(lot.wake_one(&word), 1); }),
+  EXPECT_EQ(lot.park(
+                &word, kNever, kUninterruptible, {}, [] { return true; },
+                [&] { EXPECT_EQ(lot.wake_one(&word), 1); }),
             Wake::kReady);
 }
 
 TEST_F(Lot, AddressesOfOneBucketAreKeptApart) {
-  // The lot looks at addresses only, so these need not be mapped. They fall into one bucket of the table's present hash.
+  // The lot looks at addresses only, so these need not be mapped. They fall into one bucket of the table's
+  // present hash.
   const uintptr_t base = uintptr_t{1} << 40;
   const auto* a = reinterpret_cast<const void*>(base);
   const auto* b = reinterpret_cast<const void*>(base ^ (uintptr_t{1} << 22) ^ (uintptr_t{1} << 4));
@@ -258,8 +265,8 @@ TEST_F(Lot, BroadcastWakesTenThousand) {
   EXPECT_EQ(woken, kFibers);
 }
 
-// A semaphore without mercy: every wake must be taken by exactly one waiter, whatever times out in between. Tokens are
-// counted at the end.
+// A semaphore without mercy: every wake must be taken by exactly one waiter, whatever times out in between.
+// Tokens are counted at the end.
 TEST_F(Lot, NoWakeIsLostToTimeouts) {
   const int kTokens = 20'000, kFibers = 20, kThreads = 2;
   std::atomic<int> tokens{0}, taken{0}, finished{0};
@@ -293,7 +300,8 @@ TEST_F(Lot, NoWakeIsLostToTimeouts) {
   for (int t = 0; t < kThreads; ++t)
     threads.emplace_back([&, t] {
       std::minstd_rand random(static_cast<unsigned>(100 + t));
-      while (taken.load() < kTokens) take(static_cast<Nanos>(random() % (20 * kMicrosecond)), monotonic_now());
+      while (taken.load() < kTokens)
+        take(static_cast<Nanos>(random() % (20 * kMicrosecond)), monotonic_now());
       ++finished;
     });
   std::thread giver([&] {

@@ -1,4 +1,5 @@
-// The small parts: the intrusive list, the ready queue, the futex lock, private descriptors, time arithmetic, raw calls.
+// The small parts: the intrusive list, the ready queue, the futex lock, private descriptors, time arithmetic,
+// raw calls.
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -176,7 +177,8 @@ TEST(PrivateFds, MovedHighRegisteredAndClosedOnExec) {
 }
 
 TEST(PrivateFds, WalkedInOrder) {
-  const int first = make_private_fd(dup(2)), second = make_private_fd(dup(2)), third = make_private_fd(dup(2));
+  const int first = make_private_fd(dup(2)), second = make_private_fd(dup(2)),
+            third = make_private_fd(dup(2));
   std::vector<int> seen;
   for (int fd = next_private_fd(0); fd >= 0; fd = next_private_fd(fd + 1)) seen.push_back(fd);
   EXPECT_EQ(seen, (std::vector{first, second, third}));

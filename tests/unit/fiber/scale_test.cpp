@@ -85,9 +85,8 @@ TEST_F(Scale, AfterACrowdTheMemoryGoesBack) {
   std::vector<Fiber*> fibers(20'000);
   uint32_t gate = 0;
   for (Fiber*& fiber : fibers)
-    fiber = spawn([&] {
-      ParkingLot::instance().park(&gate, kNever, kUninterruptible, {}, [] { return true; });
-    });
+    fiber =
+        spawn([&] { ParkingLot::instance().park(&gate, kNever, kUninterruptible, {}, [] { return true; }); });
   carrier.yield();
   const size_t peak = resident_kib();
   EXPECT_GE(peak - before, 18'000u * 4);
@@ -163,7 +162,8 @@ TEST_F(Fork, OnlyTheForkingFiberLivesOnAndTheEngineWorks) {
   Engine::join({parked, sleeping});
 }
 
-// A signal handler may fork while the fiber that it interrupted waits on its own stack for another to be ready.
+// A signal handler may fork while the fiber that it interrupted waits on its own stack for another to be
+// ready.
 TEST_F(Fork, FromAHandlerThatInterruptedAWaitTheWaitGoesOn) {
   if (kThreadSanitizer) GTEST_SKIP() << "ThreadSanitizer follows no fibers into a child";
   for (const Wake expected : {Wake::kTimeout, Wake::kReady}) {

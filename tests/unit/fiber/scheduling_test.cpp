@@ -164,9 +164,7 @@ TEST_F(Scheduling, EventsMakeFibersReady) {
     wait(&ticket);
     note("event");
   });
-  engine.events.on_poll = [&] {
-    return ticket && reader->unpark(std::exchange(ticket, 0), Wake::kReady);
-  };
+  engine.events.on_poll = [&] { return ticket && reader->unpark(std::exchange(ticket, 0), Wake::kReady); };
   Engine::join(reader);
   EXPECT_EQ(log, Log{"event"});
 }
@@ -178,8 +176,11 @@ TEST_F(Scheduling, StatisticsCountSwitchesAndParksByKind) {
   });
   Engine::join(fiber);
   const Carrier::Stats after = carrier.stats();
-  EXPECT_EQ(after.parks[static_cast<int>(WaitKind::kSleep)] - before.parks[static_cast<int>(WaitKind::kSleep)], 10u);
-  EXPECT_EQ(after.parks[static_cast<int>(WaitKind::kJoin)] - before.parks[static_cast<int>(WaitKind::kJoin)], 1u);
+  EXPECT_EQ(
+      after.parks[static_cast<int>(WaitKind::kSleep)] - before.parks[static_cast<int>(WaitKind::kSleep)],
+      10u);
+  EXPECT_EQ(after.parks[static_cast<int>(WaitKind::kJoin)] - before.parks[static_cast<int>(WaitKind::kJoin)],
+            1u);
   EXPECT_GE(after.switches - before.switches, 2u);
 }
 

@@ -47,10 +47,13 @@ class StackPools : public testing::TestWithParam<GuardKind> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Guards, StackPools, testing::Values(GuardKind::kAdvice, GuardKind::kProtect),
-                         [](const auto& test) { return test.param == GuardKind::kAdvice ? "Advice" : "Protect"; });
+                         [](const auto& test) {
+                           return test.param == GuardKind::kAdvice ? "Advice" : "Protect";
+                         });
 
 TEST_P(StackPools, StackIsUsableFromBaseToTop) {
-  for (const size_t size : {size_t{1}, StackPool::kMinimumSize, size_t{20'000}, StackPool::kDefaultSize, size_t{8} << 20}) {
+  for (const size_t size :
+       {size_t{1}, StackPool::kMinimumSize, size_t{20'000}, StackPool::kDefaultSize, size_t{8} << 20}) {
     // Every stagger leaves as much as was asked for.
     for (int i = 0; i < 16; ++i) {
       const Stack stack = pool_->allocate(size);
@@ -136,7 +139,8 @@ TEST_P(StackPools, FewFreeStacksKeepTheirMemoryAndManyGiveItBack) {
 
 TEST_P(StackPools, TopsAreStaggered) {
   std::set<uintptr_t> offsets;
-  for (int i = 0; i < 8; ++i) offsets.insert(reinterpret_cast<uintptr_t>(pool_->allocate(64 * 1024).top) % kPage);
+  for (int i = 0; i < 8; ++i)
+    offsets.insert(reinterpret_cast<uintptr_t>(pool_->allocate(64 * 1024).top) % kPage);
   EXPECT_EQ(offsets.size(), 8u);
 }
 

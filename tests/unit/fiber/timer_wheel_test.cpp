@@ -33,7 +33,8 @@ TEST(TimerWheel, EmptyHasNoDeadlineAndFiresNothing) {
 }
 
 TEST(TimerWheel, FiresNotANanosecondEarly) {
-  for (const Nanos deadline : {Nanos{1}, Nanos{63}, Nanos{64}, Nanos{4095}, Nanos{4096}, kSecond, 3600 * kSecond}) {
+  for (const Nanos deadline :
+       {Nanos{1}, Nanos{63}, Nanos{64}, Nanos{4095}, Nanos{4096}, kSecond, 3600 * kSecond}) {
     TimerWheel wheel;
     Numbered timer(1);
     wheel.insert(timer, deadline);
@@ -187,8 +188,10 @@ void compare_with_model(uint32_t seed, Nanos start, Nanos spread) {
         break;
       default:
         // Often exactly to a deadline, or to just before one.
-        if (!model.empty() && random() % 2) now = std::max(now, model.begin()->first - static_cast<Nanos>(random() % 2));
-        else now += upto(spread / 200 + 1);
+        if (!model.empty() && random() % 2)
+          now = std::max(now, model.begin()->first - static_cast<Nanos>(random() % 2));
+        else
+          now += upto(spread / 200 + 1);
         std::vector<int> expected;
         while (!model.empty() && model.begin()->first <= now) {
           expected.push_back(model.begin()->second);
@@ -197,25 +200,31 @@ void compare_with_model(uint32_t seed, Nanos start, Nanos spread) {
         ASSERT_EQ(expire(wheel, now), expected) << "step " << step;
     }
     ASSERT_EQ(wheel.size(), model.size());
-    if (model.empty()) ASSERT_EQ(wheel.next_deadline(), kNever);
-    else ASSERT_LE(wheel.next_deadline(), model.begin()->first);
+    if (model.empty())
+      ASSERT_EQ(wheel.next_deadline(), kNever);
+    else
+      ASSERT_LE(wheel.next_deadline(), model.begin()->first);
   }
 }
 
 TEST(TimerWheel, BehavesLikeAMultimap) {
   const auto seed = std::random_device()();
-  for (const Nanos spread : {Nanos{100}, 10 * kMicrosecond, 10 * kMillisecond, 100 * kSecond, 1'000'000 * kSecond})
-    for (const Nanos start : {Nanos{0}, Nanos{64 * 64 - 3}, 12'345 * kSecond}) compare_with_model(seed, start, spread);
+  for (const Nanos spread :
+       {Nanos{100}, 10 * kMicrosecond, 10 * kMillisecond, 100 * kSecond, 1'000'000 * kSecond})
+    for (const Nanos start : {Nanos{0}, Nanos{64 * 64 - 3}, 12'345 * kSecond})
+      compare_with_model(seed, start, spread);
 }
 
-// Timers that are set and nearly always removed, as those of I/O waits are: however many pend, an insert is one placement.
+// Timers that are set and nearly always removed, as those of I/O waits are: however many pend, an insert is
+// one placement.
 TEST(TimerWheel, WorkDoesNotGrowWithTheNumberPending) {
   const auto placements_for_1000 = [](int pending) {
     std::vector<Numbered> others(static_cast<size_t>(pending));
     std::mt19937_64 random(1);
     TimerWheel wheel;
     expire(wheel, 1000 * kSecond);
-    for (auto& timer : others) wheel.insert(timer, 1100 * kSecond + static_cast<Nanos>(random() % (60 * kSecond)));
+    for (auto& timer : others)
+      wheel.insert(timer, 1100 * kSecond + static_cast<Nanos>(random() % (60 * kSecond)));
     const uint64_t before = wheel.placements();
     Numbered timer;
     Nanos now = 1000 * kSecond;

@@ -187,7 +187,8 @@ TEST_F(Waiting, InterruptOfAFiberThatDoesNotWaitIsNothing) {
 
 TEST_F(Waiting, ResultIsSeenByTheJoiner) {
   static int value;
-  Fiber* fiber = Fiber::create(carrier, [](void* argument) { return argument; }, &value, StackPool::kMinimumSize);
+  Fiber* fiber = Fiber::create(
+      carrier, [](void* argument) { return argument; }, &value, StackPool::kMinimumSize);
   ASSERT_NE(fiber, nullptr);
   carrier.start(*fiber);
   fiber->retain();
@@ -199,7 +200,8 @@ TEST_F(Waiting, ResultIsSeenByTheJoiner) {
 TEST_F(Waiting, ExitFromWithinEndsTheFiberWithItsResult) {
   int value = 0;
   Fiber* fiber = Fiber::create(
-      carrier, [](void* argument) -> void* { Carrier::current()->exit_fiber(argument); }, &value, StackPool::kMinimumSize);
+      carrier, [](void* argument) -> void* { Carrier::current()->exit_fiber(argument); }, &value,
+      StackPool::kMinimumSize);
   ASSERT_NE(fiber, nullptr);
   carrier.start(*fiber);
   fiber->retain();
@@ -229,7 +231,8 @@ TEST_F(Waiting, ManyMayJoinOneFiber) {
 }
 
 TEST_F(Waiting, FiberThatNeverStartedGoesWithItsLastReference) {
-  Fiber* fiber = Fiber::create(carrier, [](void*) -> void* { return nullptr; }, nullptr, StackPool::kMinimumSize);
+  Fiber* fiber = Fiber::create(
+      carrier, [](void*) -> void* { return nullptr; }, nullptr, StackPool::kMinimumSize);
   ASSERT_NE(fiber, nullptr);
   EXPECT_EQ(Fiber::counts().alive, 1u);
   const Stack stack = fiber->stack();

@@ -1,5 +1,6 @@
-// An interpreter from a library that was loaded later, through its whole life: embed_test LIBPYTHON CHECKS [option]...
-// First the life cycle, each part in a child process; then the tests of CHECKS in this interpreter.
+// An interpreter from a library that was loaded later, through its whole life: embed_test LIBPYTHON CHECKS
+// [option]... First the life cycle, each part in a child process; then the tests of CHECKS in this
+// interpreter.
 #include <dlfcn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -26,7 +27,8 @@ using weft::host::testing::run;
 const char* g_library;
 
 #define CHECK(condition) \
-  ((condition) ? void() : (printf("%s:%d: failed: %s\n", __FILE__, __LINE__, #condition), fflush(stdout), _exit(1)))
+  ((condition) ? void()  \
+               : (printf("%s:%d: failed: %s\n", __FILE__, __LINE__, #condition), fflush(stdout), _exit(1)))
 
 GilPreemptor& preemptor() {
   static auto& instance = *new GilPreemptor;
@@ -41,8 +43,12 @@ struct MainCarrier {
   Carrier carrier{clock, events};
 };
 
-void initialize() { c_api<void(int)>("Py_InitializeEx")(0); }
-void finalize() { CHECK(c_api<int()>("Py_FinalizeEx")() == 0); }
+void initialize() {
+  c_api<void(int)>("Py_InitializeEx")(0);
+}
+void finalize() {
+  CHECK(c_api<int()>("Py_FinalizeEx")() == 0);
+}
 
 Python& load() {
   CHECK(!Python::present());
@@ -162,7 +168,8 @@ bool part(const char* name, void (*body)()) {
   }
   int status = 0;
   waitpid(child, &status, 0);
-  printf("%s %s (%ld ms)\n", status == 0 ? "passed" : "FAILED", name, (monotonic_now() - start) / kMillisecond);
+  printf("%s %s (%ld ms)\n", status == 0 ? "passed" : "FAILED", name,
+         (monotonic_now() - start) / kMillisecond);
   if (status != 0) printf("  wait status 0x%x\n", status);
   return status == 0;
 }

@@ -44,7 +44,8 @@ class NoGil {
   void* state_;
 };
 
-/// Waits until the running fiber of `carrier` holds the GIL: after a preemption it takes a moment to get it back.
+/// Waits until the running fiber of `carrier` holds the GIL: after a preemption it takes a moment to get it
+/// back.
 inline void wait_until_held(Carrier& carrier) {
   ThreadStateInfo holder;
   while (read_gil_holder(*Python::present(), holder) != GilHolder::kSomebody ||
@@ -55,7 +56,8 @@ inline void wait_until_held(Carrier& carrier) {
 /// Runs statements in __main__. REQUIRES: the GIL. Throws, after printing the traceback, when they raise.
 inline void run(const std::string& statements) {
   static const auto run_string = c_api<int(const char*, void*)>("PyRun_SimpleStringFlags");
-  if (run_string(statements.c_str(), nullptr) != 0) throw std::runtime_error("Python raised in: " + statements);
+  if (run_string(statements.c_str(), nullptr) != 0)
+    throw std::runtime_error("Python raised in: " + statements);
 }
 
 /// str() of an expression in __main__. REQUIRES: the GIL.

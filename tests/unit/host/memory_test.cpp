@@ -13,7 +13,8 @@ namespace {
 class SafeMemoryTest : public ::testing::TestWithParam<bool (*)(uintptr_t, void*, size_t) noexcept> {
  protected:
   void SetUp() override {
-    pages_ = static_cast<char*>(mmap(nullptr, 2 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    pages_ = static_cast<char*>(
+        mmap(nullptr, 2 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     ASSERT_NE(pages_, MAP_FAILED);
     memcpy(pages_ + 4092, "text", 4);
     ASSERT_EQ(mprotect(pages_ + 4096, 4096, PROT_NONE), 0);
@@ -37,9 +38,10 @@ TEST_P(SafeMemoryTest, RefusesWhatIsNot) {
   EXPECT_FALSE(GetParam()(~uintptr_t{0}, text, 1));
 }
 
-INSTANTIATE_TEST_SUITE_P(Ways, SafeMemoryTest,
-                         ::testing::Values(static_cast<bool (*)(uintptr_t, void*, size_t) noexcept>(&read_memory),
-                                           &detail::read_through_proc));
+INSTANTIATE_TEST_SUITE_P(
+    Ways, SafeMemoryTest,
+    ::testing::Values(static_cast<bool (*)(uintptr_t, void*, size_t) noexcept>(&read_memory),
+                      &detail::read_through_proc));
 
 TEST(PythonTest, IsAbsentFromAProgramWithoutOne) {
   EXPECT_EQ(Python::find(), nullptr);
@@ -68,7 +70,8 @@ TEST(FdSinkTest, WritesEverything) {
   close(ends[1]);
   std::string got(4096, '\0');
   size_t size = 0;
-  for (ssize_t part; (part = read(ends[0], got.data() + size, got.size() - size)) > 0;) size += static_cast<size_t>(part);
+  for (ssize_t part; (part = read(ends[0], got.data() + size, got.size() - size)) > 0;)
+    size += static_cast<size_t>(part);
   got.resize(size);
   EXPECT_EQ(got, "start " + text);
   close(ends[0]);

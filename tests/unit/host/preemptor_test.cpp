@@ -81,7 +81,8 @@ class GilPreemptorTest : public ::testing::Test {
     const Gil gil;
     run("import sys, threading, os\nrounds, stop = 0, False");
   }
-  // Asks until the fiber gives way: on a busy machine it may not be scheduled for longer than the preemptor's patience.
+  // Asks until the fiber gives way: on a busy machine it may not be scheduled for longer than the preemptor's
+  // patience.
   static void preempt(Carrier& carrier) {
     do testing::wait_until_held(carrier);
     while (!preemptor().preempt(carrier));
@@ -106,7 +107,8 @@ TEST_F(GilPreemptorTest, ABusyLoopGivesWay) {
   printf("preempted in %.1f ms on average, %.1f ms at least\n", static_cast<double>(total) / kTimes / 1e6,
          static_cast<double>(shortest) / 1e6);
   EXPECT_GE(preemptor().contentions() - before, static_cast<uint64_t>(kTimes));
-  // The switch interval of 5 ms, and a millisecond of holding on since nothing switches here: 6.1 ms on an idle machine.
+  // The switch interval of 5 ms, and a millisecond of holding on since nothing switches here: 6.1 ms on an
+  // idle machine.
   EXPECT_LT(shortest, 100 * kMillisecond) << "on a busy one";
 }
 
@@ -155,7 +157,9 @@ TEST_F(GilPreemptorTest, TheHelperIsNotSeen) {
   {
     const Gil gil;
     EXPECT_EQ(evaluate("len(sys._current_frames())"), "2") << "this thread and the busy one";
-    EXPECT_EQ(evaluate("len([t for t in threading.enumerate() if not isinstance(t, threading._DummyThread)])"), "1");
+    EXPECT_EQ(
+        evaluate("len([t for t in threading.enumerate() if not isinstance(t, threading._DummyThread)])"),
+        "1");
   }
 }
 

@@ -1,4 +1,6 @@
 // What host::Python says of the interpreter that this runs in, and who holds its GIL.
+#include "host/python.hpp"
+
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -7,7 +9,6 @@
 
 #include "embedded.hpp"
 #include "fiber/carrier.hpp"
-#include "host/python.hpp"
 
 namespace weft::host {
 namespace {

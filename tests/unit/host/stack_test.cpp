@@ -165,8 +165,10 @@ TEST_F(PythonStackTest, WithLinesFarApart) {
 }
 
 TEST_F(PythonStackTest, WithNamesInAnyScript) {
-  compare("def größe(stage):\n    stage.wait()\ndef функция(stage):\n    größe(stage)\ndef act(stage):\n    функция(stage)\n",
-          "/tmp/naïve.py");
+  compare(
+      "def größe(stage):\n    stage.wait()\ndef функция(stage):\n    größe(stage)\ndef act(stage):\n    "
+      "функция(stage)\n",
+      "/tmp/naïve.py");
   compare("def 𝒻(stage):\n    stage.wait()\ndef act(stage):\n    𝒻(stage)\n", "/tmp/данные 𝒳.py");
 }
 
@@ -240,7 +242,8 @@ TEST_F(PythonStackTest, OfAThreadThatRunsNoPython) {
 TEST_F(PythonStackTest, ControlCharactersAreNotWritten) {
   {
     const Gil gil;
-    run("exec(compile('def act(stage):\\n  stage.wait()', 'a\\x1b[2J\\n\\ud800b', 'exec')); stage.start(act)");
+    run("exec(compile('def act(stage):\\n  stage.wait()', 'a\\x1b[2J\\n\\ud800b', 'exec')); "
+        "stage.start(act)");
   }
   StringSink sink;
   write_python_stack(python_, thread_of_stage(), sink);
@@ -252,8 +255,9 @@ TEST_F(PythonStackTest, ControlCharactersAreNotWritten) {
 TEST_F(PythonStackTest, WildPointersDoNoHarm) {
   StringSink sink;
   ThreadStateInfo info;
-  for (const uintptr_t wild : {uintptr_t{0}, uintptr_t{1}, uintptr_t{0xdeadbeef}, ~uintptr_t{0},
-                               reinterpret_cast<uintptr_t>(&info), reinterpret_cast<uintptr_t>(&pthread_self)}) {
+  for (const uintptr_t wild :
+       {uintptr_t{0}, uintptr_t{1}, uintptr_t{0xdeadbeef}, ~uintptr_t{0}, reinterpret_cast<uintptr_t>(&info),
+        reinterpret_cast<uintptr_t>(&pthread_self)}) {
     info.frame = wild;
     EXPECT_EQ(write_python_stack(python_, info, sink), 0);
     read_thread_state(python_, wild, info);
@@ -272,7 +276,8 @@ TEST_F(PythonStackTest, FromASignalHandler) {
   action.sa_handler = [](int) {
     ThreadStateInfo info;
     BufferSink sink(report, sizeof report);
-    if (find_thread_state(*Python::present(), pthread_self(), info)) write_python_stack(*Python::present(), info, sink);
+    if (find_thread_state(*Python::present(), pthread_self(), info))
+      write_python_stack(*Python::present(), info, sink);
   };
   ASSERT_EQ(sigaction(SIGUSR1, &action, &former), 0);
   {
@@ -280,7 +285,9 @@ TEST_F(PythonStackTest, FromASignalHandler) {
     run("exec(compile('import signal\\ndef crash():\\n  signal.raise_signal(signal.SIGUSR1)\\ncrash()', "
         "'bad.py', 'exec'))");
   }
-  EXPECT_EQ(std::string(report).find("  File \"bad.py\", line 3 in crash\n  File \"bad.py\", line 4 in <module>\n"), 0u)
+  EXPECT_EQ(
+      std::string(report).find("  File \"bad.py\", line 3 in crash\n  File \"bad.py\", line 4 in <module>\n"),
+      0u)
       << report;
   sigaction(SIGUSR1, &former, nullptr);
   sigaltstack(&none, nullptr);

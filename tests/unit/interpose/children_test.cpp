@@ -53,9 +53,7 @@ class Child {
 class ChildrenTest : public OnEveryBackend {
  protected:
   void SetUp() override { resolve_calls(); }
-  void TearDown() override {
-    EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1) << "a child was left behind";
-  }
+  void TearDown() override { EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1) << "a child was left behind"; }
 
   template <typename Call>
   Fiber& waiting(Call call) {
@@ -223,7 +221,8 @@ TEST_P(ChildrenTest, IgnoredChildrenLeaveNothingToReap) {
   for (const bool any : {false, true}) {
     Child child;
     int error = 0;
-    Fiber& fiber = waiting([&] { error = routed::waitpid(any ? -1 : child.pid, nullptr, 0) < 0 ? errno : 0; });
+    Fiber& fiber =
+        waiting([&] { error = routed::waitpid(any ? -1 : child.pid, nullptr, 0) < 0 ? errno : 0; });
     child.finish();
     loop.join(fiber);
     EXPECT_EQ(error, ECHILD);

@@ -59,20 +59,39 @@ char g_byte;
 
 TEST_P(DescriptorsTest, ReadsParkUntilThereIsSomething) {
   FdPair pipe = pipe_pair();
-  EXPECT_EQ(parked([&] { return routed::read(pipe.first, &g_byte, 1); }, [&] { ::write(pipe.second, "x", 1); }).result, 1);
+  EXPECT_EQ(
+      parked([&] { return routed::read(pipe.first, &g_byte, 1); }, [&] { ::write(pipe.second, "x", 1); })
+          .result,
+      1);
 
   const int event = eventfd(0, 0);
-  EXPECT_EQ(parked([&] { eventfd_t value; return routed::eventfd_read(event, &value) == 0 ? ssize_t(value) : -1; },
-                   [&] { ::eventfd_write(event, 3); }).result, 3);
+  EXPECT_EQ(parked(
+                [&] {
+                  eventfd_t value;
+                  return routed::eventfd_read(event, &value) == 0 ? ssize_t(value) : -1;
+                },
+                [&] { ::eventfd_write(event, 3); })
+                .result,
+            3);
   ASSERT_EQ(::eventfd_write(event, ~uint64_t{0} - 1), 0);
   EXPECT_EQ(parked([&] { return routed::eventfd_write(event, 5); },
-                   [&] { eventfd_t value; ::eventfd_read(event, &value); }).result, 0);
+                   [&] {
+                     eventfd_t value;
+                     ::eventfd_read(event, &value);
+                   })
+                .result,
+            0);
   EXPECT_EQ(routed::close(event), 0);
 
   const int timer = timerfd_create(CLOCK_MONOTONIC, 0);
   uint64_t ticks = 0;
   EXPECT_EQ(parked([&] { return routed::read(timer, &ticks, sizeof ticks); },
-                   [&] { const itimerspec soon{{}, {0, 1}}; timerfd_settime(timer, 0, &soon, nullptr); }).result, 8);
+                   [&] {
+                     const itimerspec soon{{}, {0, 1}};
+                     timerfd_settime(timer, 0, &soon, nullptr);
+                   })
+                .result,
+            8);
   EXPECT_EQ(ticks, 1u);
   EXPECT_EQ(routed::close(timer), 0);
 
@@ -83,7 +102,9 @@ TEST_P(DescriptorsTest, ReadsParkUntilThereIsSomething) {
   const std::string file = std::string(directory) + "/file";
   alignas(inotify_event) char events[512];
   EXPECT_GT(parked([&] { return routed::read(watch, events, sizeof events); },
-                   [&] { ::close(::open(file.c_str(), O_CREAT | O_WRONLY, 0600)); }).result, 0);
+                   [&] { ::close(::open(file.c_str(), O_CREAT | O_WRONLY, 0600)); })
+                .result,
+            0);
   EXPECT_STREQ(reinterpret_cast<inotify_event*>(events)->name, "file");
   EXPECT_EQ(routed::close(watch), 0);
   std::filesystem::remove_all(directory);
@@ -94,7 +115,10 @@ TEST_P(DescriptorsTest, WritesParkUntilThereIsRoom) {
   const int room = fcntl(pipe.second, F_SETPIPE_SZ, 4096);
   std::string much(static_cast<size_t>(room) + 1, 'x');
   const Outcome outcome = parked([&] { return routed::write(pipe.second, much.data(), much.size()); },
-                                 [&] { EXPECT_EQ(::read(pipe.first, much.data(), 1), 1); ::read(pipe.first, much.data(), 4096); });
+                                 [&] {
+                                   EXPECT_EQ(::read(pipe.first, much.data(), 1), 1);
+                                   ::read(pipe.first, much.data(), 4096);
+                                 });
   EXPECT_EQ(outcome.result, room + 1);
 }
 
@@ -173,7 +197,9 @@ TEST_P(DescriptorsTest, AClosedNumberForgetsItsPredecessor) {
     FdPair second = pipe_pair();
     EXPECT_EQ(second.first, fd);
     ::write(first.second, "x", 1);
-    EXPECT_EQ(parked([&] { return routed::read(fd, &g_byte, 1); }, [&] { ::write(second.second, "y", 1); }).result, 1);
+    EXPECT_EQ(
+        parked([&] { return routed::read(fd, &g_byte, 1); }, [&] { ::write(second.second, "y", 1); }).result,
+        1);
     EXPECT_EQ(g_byte, 'y');
   }
 }
@@ -188,13 +214,20 @@ TEST_P(DescriptorsTest, LocksOnFilesAreWaitedFor) {
   struct flock unlock {};
   unlock.l_type = F_UNLCK;
   ASSERT_EQ(::flock(files.first, LOCK_EX), 0);
-  EXPECT_EQ(parked([&] { return routed::flock(files.second, LOCK_EX); }, [&] { ::flock(files.first, LOCK_UN); }).result, 0);
+  EXPECT_EQ(
+      parked([&] { return routed::flock(files.second, LOCK_EX); }, [&] { ::flock(files.first, LOCK_UN); })
+          .result,
+      0);
   EXPECT_EQ(::flock(files.first, LOCK_EX | LOCK_NB), -1);
   ASSERT_EQ(::fcntl(files.first, F_OFD_SETLK, &lock), 0);
   EXPECT_EQ(parked([&] { return routed::fcntl(files.second, F_OFD_SETLKW, &lock); },
-                   [&] { ::fcntl(files.first, F_OFD_SETLK, &unlock); }).result, 0);
+                   [&] { ::fcntl(files.first, F_OFD_SETLK, &unlock); })
+                .result,
+            0);
   EXPECT_EQ(parked([&] { return routed::lockf(files.first, F_LOCK, 1); },
-                   [&] { ::fcntl(files.second, F_OFD_SETLK, &unlock); }).result, 0);
+                   [&] { ::fcntl(files.second, F_OFD_SETLK, &unlock); })
+                .result,
+            0);
   ::unlink(path.c_str());
 }
 
@@ -228,10 +261,15 @@ TEST_P(DescriptorsTest, MessageQueuesAreWaitedFor) {
   char message[8];
   unsigned priority = 0;
   EXPECT_EQ(parked([&] { return routed::mq_receive(queue, message, 8, &priority); },
-                   [&] { mq_send(queue, "ab", 2, 7); }).result, 2);
+                   [&] { mq_send(queue, "ab", 2, 7); })
+                .result,
+            2);
   EXPECT_EQ(priority, 7u);
   ASSERT_EQ(mq_send(queue, "cd", 2, 0), 0);
-  EXPECT_EQ(parked([&] { return routed::mq_send(queue, "ef", 2, 0); }, [&] { mq_receive(queue, message, 8, nullptr); }).result, 0);
+  EXPECT_EQ(parked([&] { return routed::mq_send(queue, "ef", 2, 0); },
+                   [&] { mq_receive(queue, message, 8, nullptr); })
+                .result,
+            0);
   timespec soon{};
   clock_gettime(CLOCK_REALTIME, &soon);
   loop.run([&] {
@@ -260,7 +298,10 @@ TEST_P(DescriptorsTest, SystemVQueuesAndSemaphoresAreWaitedFor) {
     long type;
     char text[4];
   } message{5, "abc"}, received{};
-  EXPECT_EQ(parked([&] { return routed::msgrcv(queue, &received, 4, 5, 0); }, [&] { msgsnd(queue, &message, 4, 0); }).result, 4);
+  EXPECT_EQ(parked([&] { return routed::msgrcv(queue, &received, 4, 5, 0); },
+                   [&] { msgsnd(queue, &message, 4, 0); })
+                .result,
+            4);
   EXPECT_STREQ(received.text, "abc");
   sembuf take{0, -1, 0}, put{0, 1, 0};
   EXPECT_EQ(parked([&] { return routed::semop(set, &take, 1); }, [&] { semop(set, &put, 1); }).result, 0);
@@ -276,10 +317,11 @@ TEST_P(DescriptorsTest, SystemVQueuesAndSemaphoresAreWaitedFor) {
     EXPECT_EQ(routed::msgrcv(-1, &received, 4, 5, 0), -1);
     EXPECT_EQ(errno, EINVAL);
   });
-  const Outcome removed = parked([&] { return routed::semop(set, &take, 1); }, [&] {
-    while (semctl(set, 0, GETNCNT) == 0) sched_yield();
-    semctl(set, 0, IPC_RMID);
-  });
+  const Outcome removed = parked([&] { return routed::semop(set, &take, 1); },
+                                 [&] {
+                                   while (semctl(set, 0, GETNCNT) == 0) sched_yield();
+                                   semctl(set, 0, IPC_RMID);
+                                 });
   EXPECT_EQ(removed.error, EIDRM);
   msgctl(queue, IPC_RMID, nullptr);
 }

@@ -37,7 +37,8 @@ timespec in_milliseconds(clockid_t clock, long milliseconds) {
 }
 
 TEST_F(LocksTest, FibersOfOneCarrierExcludeEachOtherByEveryTypeOfMutex) {
-  for (int type : {PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_RECURSIVE, PTHREAD_MUTEX_ERRORCHECK, PTHREAD_MUTEX_ADAPTIVE_NP}) {
+  for (int type :
+       {PTHREAD_MUTEX_NORMAL, PTHREAD_MUTEX_RECURSIVE, PTHREAD_MUTEX_ERRORCHECK, PTHREAD_MUTEX_ADAPTIVE_NP}) {
     pthread_mutex_t mutex = make_mutex(type);
     ASSERT_EQ(routed::pthread_mutex_lock(&mutex), 0);
     bool entered = false;
@@ -90,7 +91,8 @@ TEST_F(LocksTest, ATimedLockGivesUp) {
   pthread_mutex_t mutex = make_mutex(PTHREAD_MUTEX_NORMAL);
   ASSERT_EQ(routed::pthread_mutex_lock(&mutex), 0);
   FiberThread([&] {
-    const timespec real_time = in_milliseconds(CLOCK_REALTIME, 5), steady = in_milliseconds(CLOCK_MONOTONIC, 5);
+    const timespec real_time = in_milliseconds(CLOCK_REALTIME, 5),
+                   steady = in_milliseconds(CLOCK_MONOTONIC, 5);
     EXPECT_EQ(routed::pthread_mutex_timedlock(&mutex, &real_time), ETIMEDOUT);
     EXPECT_EQ(routed::pthread_mutex_clocklock(&mutex, CLOCK_MONOTONIC, &steady), ETIMEDOUT);
     const timespec invalid{0, 1'000'000'000};
@@ -295,9 +297,7 @@ TEST_F(LocksTest, ABarrierHoldsFibersAndNativeThreadsUntilAllHaveCome) {
     }
   };
   std::thread native(work);
-  {
-    FiberThread a(work), b(work), c(work);
-  }
+  { FiberThread a(work), b(work), c(work); }
   native.join();
   EXPECT_EQ(serial, 50);
   EXPECT_EQ(routed::pthread_barrier_destroy(&barrier), 0);

@@ -27,7 +27,8 @@ std::string answer(decltype(&::getaddrinfo) ask, const char* node, const char* s
   std::string text = std::to_string(error);
   for (const addrinfo* one = list; one; one = one->ai_next) {
     char host[64] = "", port[16] = "";
-    ::getnameinfo(one->ai_addr, one->ai_addrlen, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV);
+    ::getnameinfo(one->ai_addr, one->ai_addrlen, host, sizeof host, port, sizeof port,
+                  NI_NUMERICHOST | NI_NUMERICSERV);
     text += std::string(" ") + host + ":" + port;
   }
   if (list) freeaddrinfo(list);
@@ -39,9 +40,18 @@ TEST_P(NamesTest, AddressesAreThoseOfLibc) {
     const char* node;
     const char* service;
     int flags;
-  } questions[] = {{"localhost", "80", 0},      {"127.0.0.1", "http", 0}, {"::1", nullptr, 0},  {nullptr, "80", AI_PASSIVE},
-                   {nullptr, nullptr, 0},       {"127.1", "1", 0},        {"1.2.3", "x y", 0},  {"localhost", "nosuch", 0},
-                   {"nohost.invalid", "80", 0}, {"host", "80", AI_NUMERICHOST}, {"", "", 0},    {"::1%lo", "80", 0}};
+  } questions[] = {{"localhost", "80", 0},
+                   {"127.0.0.1", "http", 0},
+                   {"::1", nullptr, 0},
+                   {nullptr, "80", AI_PASSIVE},
+                   {nullptr, nullptr, 0},
+                   {"127.1", "1", 0},
+                   {"1.2.3", "x y", 0},
+                   {"localhost", "nosuch", 0},
+                   {"nohost.invalid", "80", 0},
+                   {"host", "80", AI_NUMERICHOST},
+                   {"", "", 0},
+                   {"::1%lo", "80", 0}};
   for (const auto& [node, service, flags] : questions) {
     std::string natively;
     std::thread([&] { natively = answer(real::getaddrinfo, node, service, flags); }).join();

@@ -85,7 +85,8 @@ const NamedScenario kScenarios[] = {
        s.note("events", events_of(all));
        rlimit limit{};
        getrlimit(RLIMIT_NOFILE, &limit);
-       if (limit.rlim_cur < 1'000'000'000) s.tell("too many", s.call.poll(all.data(), limit.rlim_cur + 1, 10));
+       if (limit.rlim_cur < 1'000'000'000)
+         s.tell("too many", s.call.poll(all.data(), limit.rlim_cur + 1, 10));
        s.tell("bad memory", s.call.poll(nowhere, 1, 10));
      }},
     {"PollTimesOut",
@@ -126,10 +127,12 @@ const NamedScenario kScenarios[] = {
        FdPair one = socket_pair(), two = socket_pair();
        const auto members = {one.first, one.second, two.first, two.second};
        const int count = std::max(members) + 1;
-       fd_set reading = set_of({one.first, two.first}), writing = set_of({one.second}), failing = set_of({two.second});
+       fd_set reading = set_of({one.first, two.first}), writing = set_of({one.second}),
+              failing = set_of({two.second});
        timeval time{5, 0};
        s.tell("writable", s.call.select(count, &reading, &writing, &failing, &time));
-       s.note("sets", members_of(reading, members) + members_of(writing, members) + members_of(failing, members));
+       s.note("sets",
+              members_of(reading, members) + members_of(writing, members) + members_of(failing, members));
        reading = set_of({one.first, two.first});
        s.beside([&] { s.call.send(two.second, "x", 1, 0); });
        s.tell("readable", s.call.select(count, &reading, nullptr, &failing, &time));
@@ -212,7 +215,8 @@ const NamedScenario kScenarios[] = {
        const auto set_high = [&] { bits[static_cast<size_t>(high) / 64] = uint64_t{1} << (high % 64); };
        set_high();
        s.beside([&] { s.call.send(pair.second, "x", 1, 0); });
-       s.tell("select", s.call.select(high + 1, reinterpret_cast<fd_set*>(bits.data()), nullptr, nullptr, nullptr));
+       s.tell("select",
+              s.call.select(high + 1, reinterpret_cast<fd_set*>(bits.data()), nullptr, nullptr, nullptr));
        s.note("set", bits[static_cast<size_t>(high) / 64] != 0);
        s.join();
        Poller::closing(high);

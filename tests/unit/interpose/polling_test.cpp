@@ -25,7 +25,8 @@ class PollingTest : public OnEveryBackend {
         {"poll", [this] { return call.poll(&one, 1, -1); }},
         {"poll of nothing", [this] { return call.poll(nullptr, 0, -1); }},
         {"ppoll", [this] { return call.ppoll(&one, 1, nullptr, nullptr); }},
-        {"select", [this] { return call.select(pair.first + 1, with(pair.first), nullptr, nullptr, nullptr); }},
+        {"select",
+         [this] { return call.select(pair.first + 1, with(pair.first), nullptr, nullptr, nullptr); }},
         {"pselect", [this] { return call.pselect(0, nullptr, nullptr, nullptr, nullptr, nullptr); }},
         {"epoll_wait", [this] { return call.epoll_wait(set.fd, events, 4, -1); }},
         {"epoll_pwait", [this] { return call.epoll_pwait(set.fd, events, 4, -1, nullptr); }},
@@ -74,15 +75,17 @@ TEST_P(PollingTest, SelectAndEpollFailWhenClosed) {
   int error = error_after([&] { return call.epoll_wait(set.fd, events, 4, -1); },
                           [&](Fiber&) { close_routed(std::exchange(set.fd, -1)); });
   EXPECT_EQ(error, EBADF);
-  error = error_after([&] { return call.select(pair.first + 1, with(pair.first), nullptr, nullptr, nullptr); },
-                      [&](Fiber&) { close_routed(std::exchange(pair.first, -1)); });
+  error =
+      error_after([&] { return call.select(pair.first + 1, with(pair.first), nullptr, nullptr, nullptr); },
+                  [&](Fiber&) { close_routed(std::exchange(pair.first, -1)); });
   EXPECT_EQ(error, EBADF);
 }
 
 TEST_P(PollingTest, InterruptedSelectTellsTheTimeLeft) {
   timeval time{100, 0};
-  const int error = error_after([&] { return call.select(pair.first + 1, with(pair.first), nullptr, nullptr, &time); },
-                                [](Fiber& fiber) { fiber.interrupt(false); });
+  const int error =
+      error_after([&] { return call.select(pair.first + 1, with(pair.first), nullptr, nullptr, &time); },
+                  [](Fiber& fiber) { fiber.interrupt(false); });
   EXPECT_EQ(error, EINTR);
   EXPECT_TRUE(FD_ISSET(pair.first, &members));
   EXPECT_EQ(time.tv_sec, 99);

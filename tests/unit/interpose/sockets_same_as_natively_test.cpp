@@ -44,10 +44,14 @@ const NamedScenario kScenarios[] = {
        const sockaddr_in nowhere = loopback(0);
        const auto* address = reinterpret_cast<const sockaddr*>(&nowhere);
        for (const int fd : {-1, 9999, pipe.first, tcp.fd, udp.fd}) {
-         s.note("descriptor", fd == -1 ? "negative" : fd == 9999 ? "closed" : fd == pipe.first ? "pipe" : "socket");
+         s.note("descriptor", fd == -1           ? "negative"
+                              : fd == 9999       ? "closed"
+                              : fd == pipe.first ? "pipe"
+                                                 : "socket");
          if (fd != udp.fd) s.tell("recv", s.call.recv(fd, &byte, 1, 0));
          if (fd != udp.fd) s.tell("recvmsg", s.call.recvmsg(fd, &none, 0));
-         if (fd != udp.fd) s.tell("recvfrom WAITALL", s.call.recvfrom(fd, &byte, 1, MSG_WAITALL, nullptr, nullptr));
+         if (fd != udp.fd)
+           s.tell("recvfrom WAITALL", s.call.recvfrom(fd, &byte, 1, MSG_WAITALL, nullptr, nullptr));
          s.tell("send", s.call.send(fd, &byte, 1, MSG_NOSIGNAL));
          s.tell("sendmsg", s.call.sendmsg(fd, &none, MSG_NOSIGNAL));
          s.tell("sendmmsg", s.call.sendmmsg(fd, nullptr, 0, 0));
@@ -73,7 +77,8 @@ const NamedScenario kScenarios[] = {
        s.note("blocking", (fcntl(socket.fd, F_GETFL) & O_NONBLOCK) == 0);
        Fd unix_socket(::socket(AF_UNIX, SOCK_STREAM, 0));
        sockaddr_un path{AF_UNIX, "/nonexistent/weft"};
-       s.tell("unix connect", s.call.connect(unix_socket.fd, reinterpret_cast<sockaddr*>(&path), sizeof path));
+       s.tell("unix connect",
+              s.call.connect(unix_socket.fd, reinterpret_cast<sockaddr*>(&path), sizeof path));
        Fd udp(::socket(AF_INET, SOCK_DGRAM, 0));
        s.tell("udp connect", s.call.connect(udp.fd, reinterpret_cast<sockaddr*>(&nobody), sizeof nobody));
        char byte = 0;
@@ -259,7 +264,8 @@ const NamedScenario kScenarios[] = {
          s.tell("MSG_PEEK", s.call.recv(pair.first, buffer, sizeof buffer, MSG_PEEK));
          s.beside([&] { s.call.send(pair.second, "de", 2, 0); });
          if (family == AF_INET) {
-           s.tell("MSG_PEEK | MSG_WAITALL", s.call.recv(pair.first, buffer, sizeof buffer, MSG_PEEK | MSG_WAITALL));
+           s.tell("MSG_PEEK | MSG_WAITALL",
+                  s.call.recv(pair.first, buffer, sizeof buffer, MSG_PEEK | MSG_WAITALL));
            s.note("peeked", std::string(buffer, 5));
          }
          s.join();
@@ -303,8 +309,9 @@ const NamedScenario kScenarios[] = {
          });
          int sent = 0;
          for (int i = 0; i < kCount; ++i)
-           sent += with_address ? s.call.sendto(sender.fd, "x", 1, 0, receiver.address(), receiver.length) == 1
-                                : s.call.send(sender.fd, "x", 1, 0) == 1;
+           sent += with_address
+                       ? s.call.sendto(sender.fd, "x", 1, 0, receiver.address(), receiver.length) == 1
+                       : s.call.send(sender.fd, "x", 1, 0) == 1;
          s.note("sent", sent);
          s.join();
        }
@@ -396,7 +403,8 @@ const NamedScenario kScenarios[] = {
        s.tell("MSG_DONTWAIT", s.call.recvmmsg(pair.first, in.all(), 5, MSG_DONTWAIT, nullptr));
        constexpr unsigned kMany = 600;
        Messages many(kMany), back(kMany);
-       s.beside([&] { s.tell_aside("recvmmsg", s.call.recvmmsg(pair.first, back.all(), kMany, 0, nullptr)); });
+       s.beside(
+           [&] { s.tell_aside("recvmmsg", s.call.recvmmsg(pair.first, back.all(), kMany, 0, nullptr)); });
        s.tell("sendmmsg", s.call.sendmmsg(pair.second, many.all(), kMany, 0));
        s.join();
      }},
@@ -418,7 +426,8 @@ const NamedScenario kScenarios[] = {
        s.beside([&] {
          for (int i = 0; i < 6; ++i) ::close(s.call.accept(listener.fd, nullptr, nullptr));
        });
-       for (Fd& client : clients) s.tell("connect", s.call.connect(client.fd, listener.address(), listener.length));
+       for (Fd& client : clients)
+         s.tell("connect", s.call.connect(client.fd, listener.address(), listener.length));
        s.join();
      }},
     {"TimeLimits",

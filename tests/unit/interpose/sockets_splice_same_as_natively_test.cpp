@@ -1,4 +1,5 @@
-// Every result, errno and offset of sendfile, splice, tee and vmsplice, compared with libc's own in the same run.
+// Every result, errno and offset of sendfile, splice, tee and vmsplice, compared with libc's own in the same
+// run.
 #include "support/sockets.hpp"
 
 namespace weft::test {
@@ -13,7 +14,8 @@ const NamedScenario kScenarios[] = {
        for (const int family : {AF_INET, AF_UNIX}) {
          FdPair pair = connected(family);
          s.beside([&] {
-           s.tell_aside("received", static_cast<ssize_t>(drain(s.call, pair.second, 3 * kMiB + 17 + 1000 + 500)));
+           s.tell_aside("received",
+                        static_cast<ssize_t>(drain(s.call, pair.second, 3 * kMiB + 17 + 1000 + 500)));
          });
          lseek(file.fd, 0, SEEK_SET);
          s.tell("whole", s.call.sendfile(pair.first, file.fd, nullptr, 1 << 30));
@@ -61,7 +63,8 @@ const NamedScenario kScenarios[] = {
          s.tell_aside("received", static_cast<ssize_t>(total));
        });
        off_t offset = 0;
-       while (offset < static_cast<off_t>(kMiB) && s.call.sendfile(pipe.second, file.fd, &offset, kMiB) > 0) continue;
+       while (offset < static_cast<off_t>(kMiB) && s.call.sendfile(pipe.second, file.fd, &offset, kMiB) > 0)
+         continue;
        s.note("offset", offset);
        s.join();
      }},
@@ -77,7 +80,8 @@ const NamedScenario kScenarios[] = {
          });
          char buffer[8];
          s.tell("recv", s.call.recv(pair.second, buffer, sizeof buffer, 0));
-         s.tell("empty pipe", s.call.splice(pipe.first, nullptr, pair.first, nullptr, 100, SPLICE_F_NONBLOCK));
+         s.tell("empty pipe",
+                s.call.splice(pipe.first, nullptr, pair.first, nullptr, 100, SPLICE_F_NONBLOCK));
          s.join();
          s.beside([&] {
            iovec vector{buffer, 3};

@@ -1,4 +1,5 @@
-// What fibers do with sockets that threads cannot be seen to do: end each other's waits, and wait in great number.
+// What fibers do with sockets that threads cannot be seen to do: end each other's waits, and wait in great
+// number.
 #include "support/sockets.hpp"
 
 namespace weft::test {
@@ -9,7 +10,8 @@ class SocketsTest : public OnEveryBackend {
   const Calls& call = routed_calls();
   PollLoop loop{GetParam()};
 
-  /// Spawns a fiber for `body`, lets it park, does `act` to it, and returns the errno that `body` ended with, or 0.
+  /// Spawns a fiber for `body`, lets it park, does `act` to it, and returns the errno that `body` ended with,
+  /// or 0.
   int error_after(std::function<ssize_t()> body, const std::function<void(Fiber&)>& act) {
     int error = -1;
     Fiber& fiber = loop.spawn([&] { error = body() < 0 ? errno : 0; });
@@ -33,7 +35,8 @@ class SocketsTest : public OnEveryBackend {
         {"sendmmsg", [this] { return call.sendmmsg(full.first, &messages, 1, 0); }},
         {"accept", [this] { return call.accept(listener.fd, nullptr, nullptr); }},
         {"splice", [this] { return call.splice(empty.first, nullptr, pipe.second, nullptr, 1, 0); }},
-        {"sendfile", [this] {
+        {"sendfile",
+         [this] {
            off_t start = 0;
            return call.sendfile(full.first, file.fd, &start, 1);
          }},
@@ -48,8 +51,8 @@ class SocketsTest : public OnEveryBackend {
   }
 
   ssize_t connect_to_full() {
-    while (::connect(backlog.emplace_back(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0)).fd, unanswering.address(),
-                     unanswering.length) == 0)
+    while (::connect(backlog.emplace_back(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0)).fd,
+                     unanswering.address(), unanswering.length) == 0)
       continue;
     Fd late(socket(AF_UNIX, SOCK_STREAM, 0));
     return call.connect(late.fd, unanswering.address(), unanswering.length);

@@ -1,4 +1,5 @@
-// Every function of libc is routed, or known not to block, or documented as pinning; and the documentation says so.
+// Every function of libc is routed, or known not to block, or documented as pinning; and the documentation
+// says so.
 #include <fnmatch.h>
 #include <gtest/gtest.h>
 #include <link.h>
@@ -33,7 +34,8 @@ Names libc_symbols() {
         if (image.soname() != "libc.so.6") return 0;
         image.for_each_symbol([&](const elf::Symbol& symbol) {
           // The names of symbol versions are symbols, too.
-          if (symbol.defined && !symbol.name.starts_with("GLIBC_")) static_cast<Names*>(data)->emplace(symbol.name);
+          if (symbol.defined && !symbol.name.starts_with("GLIBC_"))
+            static_cast<Names*>(data)->emplace(symbol.name);
         });
         return 1;
       },
@@ -43,9 +45,9 @@ Names libc_symbols() {
 
 /// The classes of libc_symbols.txt.
 struct Classes {
-  std::map<std::string, std::string> names;                     // to class
-  std::vector<std::pair<std::string, std::string>> patterns;    // with class
-  std::map<std::string, Names> groups;                          // what stands in each class, patterns and all
+  std::map<std::string, std::string> names;                   // to class
+  std::vector<std::pair<std::string, std::string>> patterns;  // with class
+  std::map<std::string, Names> groups;                        // what stands in each class, patterns and all
   std::vector<std::string> repeated;
 
   static Classes read() {
@@ -58,8 +60,10 @@ struct Classes {
       std::istringstream words(line.substr(colon + 1));
       for (std::string word; words >> word;) {
         classes.groups[kind].insert(word);
-        if (word.find_first_of("*?[") != std::string::npos) classes.patterns.emplace_back(word, kind);
-        else if (!classes.names.emplace(word, kind).second) classes.repeated.push_back(word);
+        if (word.find_first_of("*?[") != std::string::npos)
+          classes.patterns.emplace_back(word, kind);
+        else if (!classes.names.emplace(word, kind).second)
+          classes.repeated.push_back(word);
       }
     }
     return classes;
@@ -86,9 +90,10 @@ TEST(SymbolsTest, EveryFunctionOfLibcHasItsPlace) {
   Names unknown;
   for (const std::string& symbol : all)
     if (!routed.count(symbol) && classes.of(symbol).empty()) unknown.insert(symbol);
-  EXPECT_TRUE(unknown.empty()) << "libc has functions that nobody has looked at. Route each that may block, or put it into "
-                                  "tests/unit/interpose/libc_symbols.txt:"
-                               << list_of(unknown);
+  EXPECT_TRUE(unknown.empty())
+      << "libc has functions that nobody has looked at. Route each that may block, or put it into "
+         "tests/unit/interpose/libc_symbols.txt:"
+      << list_of(unknown);
   Names both;
   for (const auto& [symbol, kind] : classes.names)
     if (routed.count(symbol)) both.insert(symbol);
@@ -130,7 +135,8 @@ void expect_rows(const std::map<std::string, Names>& page, const std::map<std::s
     std::string text;
     for (const std::string& name : names) text += (text.empty() ? "`" : ", `") + name + "`";
     EXPECT_TRUE(found != page.end() && found->second == names)
-        << "the row '" << row << "' of docs/reference/blocking-calls.md is to list:\n" << text;
+        << "the row '" << row << "' of docs/reference/blocking-calls.md is to list:\n"
+        << text;
   }
   EXPECT_EQ(page.size(), wanted.size() + 1) << "rows besides the heading";
 }

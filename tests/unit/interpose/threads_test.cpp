@@ -15,7 +15,9 @@ class ThreadsTest : public test::EngineTest {};
 TEST_F(ThreadsTest, JoinGivesTheResult) {
   pthread_t thread;
   int value = 42;
-  ASSERT_EQ(routed::pthread_create(&thread, nullptr, [](void* argument) { return argument; }, &value), 0);
+  ASSERT_EQ(routed::pthread_create(
+                &thread, nullptr, [](void* argument) { return argument; }, &value),
+            0);
   EXPECT_NE(fiber_of(thread), nullptr);
   void* result = nullptr;
   EXPECT_EQ(routed::pthread_join(thread, &result), 0);
@@ -93,7 +95,9 @@ TEST_F(ThreadsTest, AStackSizeThatIsAskedForIsGiven) {
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, 4 << 20);
   pthread_t thread;
-  const auto body = [](void*) -> void* { return reinterpret_cast<void*>(Carrier::running_fiber()->stack().size()); };
+  const auto body = [](void*) -> void* {
+    return reinterpret_cast<void*>(Carrier::running_fiber()->stack().size());
+  };
   ASSERT_EQ(routed::pthread_create(&thread, &attributes, body, nullptr), 0);
   void* size = nullptr;
   routed::pthread_join(thread, &size);
@@ -104,7 +108,9 @@ TEST_F(ThreadsTest, KeysHoldAValueForEachFiberAndAreDestroyedWithIt) {
   static std::vector<long> destroyed;
   destroyed.clear();
   pthread_key_t key;
-  ASSERT_EQ(routed::pthread_key_create(&key, [](void* value) { destroyed.push_back(reinterpret_cast<long>(value)); }), 0);
+  ASSERT_EQ(routed::pthread_key_create(
+                &key, [](void* value) { destroyed.push_back(reinterpret_cast<long>(value)); }),
+            0);
   routed::pthread_setspecific(key, reinterpret_cast<void*>(99));
   {
     std::deque<FiberThread> threads;
@@ -125,9 +131,11 @@ TEST_F(ThreadsTest, ADestructorThatSetsAgainIsCalledAgain) {
   static pthread_key_t key;
   static int calls;
   calls = 0;
-  ASSERT_EQ(routed::pthread_key_create(&key, [](void* value) {
-              if (++calls < 3) routed::pthread_setspecific(key, value);
-            }), 0);
+  ASSERT_EQ(routed::pthread_key_create(&key,
+                                       [](void* value) {
+                                         if (++calls < 3) routed::pthread_setspecific(key, value);
+                                       }),
+            0);
   FiberThread([] { routed::pthread_setspecific(key, &calls); }).join();
   EXPECT_EQ(calls, 3);
   routed::pthread_key_delete(key);

@@ -30,7 +30,8 @@ class FileIoTest : public OnEveryBackend {
   }
   int open(const std::string& name, int flags) {
     long fd = -1;
-    loop.run([&] { fd = file_io::openat(AT_FDCWD, (directory + "/" + name).c_str(), flags | O_CLOEXEC, 0640); });
+    loop.run(
+        [&] { fd = file_io::openat(AT_FDCWD, (directory + "/" + name).c_str(), flags | O_CLOEXEC, 0640); });
     return static_cast<int>(fd);
   }
 
@@ -39,7 +40,9 @@ class FileIoTest : public OnEveryBackend {
 };
 WEFT_ON_EVERY_BACKEND(FileIoTest);
 
-iovec vector_of(std::vector<char>& bytes) { return {bytes.data(), bytes.size()}; }
+iovec vector_of(std::vector<char>& bytes) {
+  return {bytes.data(), bytes.size()};
+}
 
 TEST_P(FileIoTest, WritesAndReadsABigFile) {
   std::vector<char> written(16 << 20), read(written.size());

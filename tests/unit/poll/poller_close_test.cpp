@@ -28,7 +28,9 @@ bool at_end_of_stream(int fd) {
 }
 
 /// Closes without the engine's knowledge.
-void close_behind_our_back(int fd) { ::syscall(SYS_close, fd); }
+void close_behind_our_back(int fd) {
+  ::syscall(SYS_close, fd);
+}
 
 /// Another file with the number of `fd`, which must be free.
 void reuse(int fd, int other) {
@@ -213,7 +215,8 @@ TEST_P(PollerCloseTest, AFileThatIsNeverReadyIsStillClosed) {
   Wake wake{};
   for (const int events : {0, POLLPRI}) {  // what regular files do not know
     loop.run([&] {
-      EXPECT_EQ(wait(::fileno(file), static_cast<short>(events), later(loop.clock.now(), kMillisecond)), Wake::kTimeout);
+      EXPECT_EQ(wait(::fileno(file), static_cast<short>(events), later(loop.clock.now(), kMillisecond)),
+                Wake::kTimeout);
     });
     Fiber& fiber = loop.spawn([&] { wake = wait(::fileno(file), static_cast<short>(events)); });
     loop.settle();
@@ -285,7 +288,8 @@ TEST_P(PollerCarriersTest, CloseEachOthersDescriptors) {
     for (int round = 0; round < kRounds; ++round) {
       FdPair pair = socket_pair();
       Wake wake{};
-      Fiber& fiber = mine.spawn([&] { wake = mine.poller->wait(pair.first, POLLIN, kNever, kCancellable, "test"); });
+      Fiber& fiber =
+          mine.spawn([&] { wake = mine.poller->wait(pair.first, POLLIN, kNever, kCancellable, "test"); });
       mine.settle();
       meetings[me].fd = pair.first;
       meetings[me].round = round;
@@ -313,7 +317,9 @@ TEST_P(PollerCarriersTest, WaitForOneDescriptor) {
   std::atomic<bool> close_now{false};
   const auto work = [&] {
     PollLoop mine(GetParam());
-    const auto wait_once = [&](short events) { return mine.poller->wait(pair.first, events, kNever, kCancellable, "test"); };
+    const auto wait_once = [&](short events) {
+      return mine.poller->wait(pair.first, events, kNever, kCancellable, "test");
+    };
     Fiber& in = mine.spawn([&] { ready += wait_once(POLLIN) == Wake::kReady; });
     Fiber& pri = mine.spawn([&] { closed += wait_once(POLLPRI) == Wake::kClosed; });
     mine.settle();

@@ -23,7 +23,8 @@ class PollerForkTest : public OnEveryBackend {
   }
   static bool closing_ends_a_wait(PollLoop& loop, FdPair& pair) {
     Wake wake{};
-    Fiber& fiber = loop.spawn([&] { wake = loop.poller->wait(pair.first, POLLIN, kNever, kCancellable, "test"); });
+    Fiber& fiber =
+        loop.spawn([&] { wake = loop.poller->wait(pair.first, POLLIN, kNever, kCancellable, "test"); });
     loop.settle();
     close_routed(std::exchange(pair.first, -1));
     loop.join(fiber);
@@ -45,9 +46,8 @@ TEST_P(PollerForkTest, ParentAndChildBothGoOn) {
   PollLoop loop(GetParam());
   FdPair pair = socket_pair(), other = socket_pair();
   bool woken = false;
-  Fiber& waiting = loop.spawn([&] {
-    woken = loop.poller->wait(pair.first, POLLIN, kNever, kCancellable, "test") == Wake::kReady;
-  });
+  Fiber& waiting = loop.spawn(
+      [&] { woken = loop.poller->wait(pair.first, POLLIN, kNever, kCancellable, "test") == Wake::kReady; });
   // One that the kernel knows of, one that it does not.
   loop.settle();
   Fiber& unsubmitted = loop.spawn([&] {
@@ -84,8 +84,8 @@ TEST_P(PollerForkTest, ParentAndChildBothGoOn) {
   EXPECT_EQ(status_of(child), 0);
   loop.join(unsubmitted);
   loop.settle();
-  // The child's byte woke the parent as well, since they share the file; it may have been taken by then, so the wake-up is
-  // not asserted, but the parent's poller is alive.
+  // The child's byte woke the parent as well, since they share the file; it may have been taken by then, so
+  // the wake-up is not asserted, but the parent's poller is alive.
   ASSERT_EQ(::write(pair.second, "p", 1), 1);
   loop.join(waiting);
   EXPECT_TRUE(woken);
@@ -118,9 +118,8 @@ TEST_P(PollerForkTest, AChildThatIsIdleLeavesItsParentAlone) {
 TEST_P(PollerForkTest, AChildOfANativeThreadMakesItsOwnPoller) {
   PollLoop loop(GetParam());
   FdPair pair = socket_pair();
-  Fiber& waiting = loop.spawn([&] {
-    EXPECT_EQ(loop.poller->wait(pair.first, POLLIN, kNever, kCancellable, "test"), Wake::kReady);
-  });
+  Fiber& waiting = loop.spawn(
+      [&] { EXPECT_EQ(loop.poller->wait(pair.first, POLLIN, kNever, kCancellable, "test"), Wake::kReady); });
   loop.settle();
   std::thread([&] {
     const pid_t child = ::fork();
@@ -133,7 +132,8 @@ TEST_P(PollerForkTest, AChildOfANativeThreadMakesItsOwnPoller) {
       CHILD_EXPECT(own.poller);
       FdPair fresh = socket_pair();
       Wake wake{};
-      Fiber& fiber = own.spawn([&] { wake = own.poller->wait(fresh.first, POLLIN, kNever, kCancellable, "test"); });
+      Fiber& fiber =
+          own.spawn([&] { wake = own.poller->wait(fresh.first, POLLIN, kNever, kCancellable, "test"); });
       own.settle();
       CHILD_EXPECT(::write(fresh.second, "x", 1) == 1);
       own.join(fiber);

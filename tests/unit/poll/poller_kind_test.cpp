@@ -154,8 +154,8 @@ TEST_P(PollerKindTest, FiveHundredDescriptorsAtOnce) {
 TEST_P(PollerKindTest, OneDescriptorTwiceInOneWait) {
   FdPair pair = socket_pair();
   std::array waits{wait_for(pair.first, POLLIN), wait_for(pair.first, POLLIN | POLLPRI)};
-  Fiber& fiber = loop.spawn(
-      [&] { EXPECT_EQ(loop.poller->wait(waits, kNever, kCancellable, "poll"), Wake::kReady); });
+  Fiber& fiber =
+      loop.spawn([&] { EXPECT_EQ(loop.poller->wait(waits, kNever, kCancellable, "poll"), Wake::kReady); });
   loop.settle();
   put(pair.second);
   loop.join(fiber);

@@ -24,7 +24,8 @@ bool refuse(int call, int error) {
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   };
   const sock_fprog program{std::size(filter), filter};
-  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
 }
 
 /// Runs `body` in a child process, where it may refuse things; it returns 0 if all is well, else the line.
@@ -71,7 +72,8 @@ TEST(PollerRefusedTest, WithoutEpollPwait2TimeoutsAreRoundedUp) {
               PollLoop loop(Backend::kEpoll);
               FdPair pair = socket_pair();
               const Nanos start = loop.clock.now();
-              REQUIRE(loop.poller->wait(pair.first, POLLIN, start + 300 * kMicrosecond, 0, "test") == Wake::kTimeout);
+              REQUIRE(loop.poller->wait(pair.first, POLLIN, start + 300 * kMicrosecond, 0, "test") ==
+                      Wake::kTimeout);
               REQUIRE(loop.clock.now() >= start + 300 * kMicrosecond);
               return 0;
             }),

@@ -57,7 +57,8 @@ TEST_P(PollerStressTest, NoWakeUpIsLost) {
     if (random() % 8 == 0) readers[random() % kReaders]->cancel();
     if (random() % 8 == 0) readers[random() % kReaders]->interrupt(false);
     if (random() % 2 == 0) loop.carrier.yield();
-    if (random() % 16 == 0) loop.carrier.sleep_until(loop.clock.now() + 10 * kMicrosecond, kUninterruptible, "test");
+    if (random() % 16 == 0)
+      loop.carrier.sleep_until(loop.clock.now() + 10 * kMicrosecond, kUninterruptible, "test");
     written += ::send(pairs[random() % kPairs].second, "x", 1, MSG_DONTWAIT) == 1;
   }
   while (taken < kBytes) loop.carrier.sleep_until(loop.clock.now() + kMillisecond, kUninterruptible, "test");
@@ -70,8 +71,8 @@ TEST_P(PollerStressTest, NoWakeUpIsLost) {
   EXPECT_EQ(loop.carrier.pending_timers(), 0u);
 }
 
-// Descriptors are closed under their waiters and their numbers reused at once. Each waiter learns of the close of its own
-// file, never of another's.
+// Descriptors are closed under their waiters and their numbers reused at once. Each waiter learns of the
+// close of its own file, never of another's.
 TEST_P(PollerStressTest, ClosesAndReuse) {
   const uint32_t start = seed();
   SCOPED_TRACE("WEFT_TEST_SEED=" + std::to_string(start));
@@ -151,8 +152,10 @@ TEST_P(PollerStressTest, ClosesFromAnotherThread) {
   std::thread closer([&] {
     while (!stop) {
       const int fd = offered.exchange(-1);
-      if (fd < 0) std::this_thread::yield();
-      else close_routed(fd);
+      if (fd < 0)
+        std::this_thread::yield();
+      else
+        close_routed(fd);
     }
   });
   int closed = 0;
@@ -171,8 +174,10 @@ TEST_P(PollerStressTest, ClosesFromAnotherThread) {
         EXPECT_TRUE(wake == Wake::kClosed || i == 0);
       }));
     // All wait; in half of the rounds the kernel does not know of it yet.
-    if (round % 2) loop.settle();
-    else loop.carrier.yield();
+    if (round % 2)
+      loop.settle();
+    else
+      loop.carrier.yield();
     offered = fd;
     for (Fiber* fiber : fibers) loop.join(*fiber);
     while (offered != -1) loop.carrier.yield();

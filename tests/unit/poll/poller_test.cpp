@@ -24,7 +24,9 @@ class PollerTest : public OnEveryBackend {
 };
 WEFT_ON_EVERY_BACKEND(PollerTest);
 
-TEST_P(PollerTest, IsOfTheKindAskedFor) { EXPECT_EQ(loop.poller->backend(), GetParam()); }
+TEST_P(PollerTest, IsOfTheKindAskedFor) {
+  EXPECT_EQ(loop.poller->backend(), GetParam());
+}
 
 TEST_P(PollerTest, WakesWhenDataArrives) {
   FdPair pair = socket_pair();
@@ -329,7 +331,9 @@ TEST_P(PollerTest, ANativeThreadInterruptsAPollThatBlocks) {
   std::atomic<bool> ran{false};
   InboxNode node;
   node.owner = &ran;
-  node.run = [](InboxNode& posted, Carrier&) noexcept { static_cast<std::atomic<bool>*>(posted.owner)->store(true); };
+  node.run = [](InboxNode& posted, Carrier&) noexcept {
+    static_cast<std::atomic<bool>*>(posted.owner)->store(true);
+  };
   std::thread poster;
   loop.run([&] {
     FdPair pair = socket_pair();
@@ -364,7 +368,8 @@ TEST_P(PollerTest, AnInterruptBeforeThePollIsNotLost) {
 TEST_P(PollerTest, ASpentInterruptIsSpent) {
   loop.poller->interrupt();
   loop.poller->poll(kNever);
-  // The kernel may interrupt a poll for reasons of its own (a ring of a test before is being dismantled), but not each.
+  // The kernel may interrupt a poll for reasons of its own (a ring of a test before is being dismantled), but
+  // not each.
   int whole = 0;
   for (int i = 0; i < 20; ++i) {
     const Nanos until = in(kMillisecond);
