@@ -55,6 +55,7 @@ void Runtime::after_fork_in_child() noexcept {
     runtime->monitor_.reset_after_fork();
   } else {
     // A native thread forked: no fiber survives, and the child starts a runtime of its own when it needs one.
+    Fiber::reset_after_fork();
     instance_.store(nullptr, std::memory_order_release);
   }
 }
