@@ -71,6 +71,18 @@ TEST_P(PollingTest, PollShowsWhatWasClosed) {
   EXPECT_EQ(one.revents, POLLNVAL);
 }
 
+TEST_P(PollingTest, PollDoesNotTakeAReusedNumberForWhatWasClosed) {
+  FdPair other = socket_pair();
+  ASSERT_EQ(::send(other.second, "x", 1, 0), 1);
+  const int error = error_after([&] { return call.poll(&one, 1, -1) - 1; },
+                                [&](Fiber&) {
+                                  Poller::closing(pair.first);
+                                  ASSERT_EQ(::dup2(other.first, pair.first), pair.first);
+                                });
+  EXPECT_EQ(error, 0);
+  EXPECT_EQ(one.revents, POLLNVAL);
+}
+
 TEST_P(PollingTest, SelectAndEpollFailWhenClosed) {
   int error = error_after([&] { return call.epoll_wait(set.fd, events, 4, -1); },
                           [&](Fiber&) { close_routed(std::exchange(set.fd, -1)); });
