@@ -37,7 +37,7 @@ constexpr size_t kMiB = 1024 * 1024;
 
 // Wrong arguments, which the compiler must not know of.
 volatile int g_negative = -1, g_too_many = 1025;
-const char* volatile g_no_path = nullptr;
+[[maybe_unused]] const char* volatile g_no_path = nullptr;
 
 /// A new, empty directory, removed with what is in it.
 struct Directory {
@@ -425,7 +425,9 @@ const NamedScenario kScenarios[] = {
        tell("temporary", c.open(here.path.c_str(), O_TMPFILE | O_RDWR, 0666));
        tell("temporary to read", c.open(here.path.c_str(), O_TMPFILE | O_RDONLY, 0666));
        tell("empty path", c.open("", O_RDONLY));
+#ifndef __SANITIZE_ADDRESS__  // whose companion UBSan ends the process before libc can refuse it
        tell("no path", c.open(g_no_path, O_RDONLY));
+#endif
        tell("bad path", c.open(reinterpret_cast<const char*>(16), O_RDWR | O_CREAT, 0600));
        tell("long name", c.open((here / std::string(300, 'n').c_str()).c_str(), O_RDWR | O_CREAT, 0600));
        tell("odd flags", c.open(file.c_str(), O_RDONLY | 0x40000000));
