@@ -137,9 +137,6 @@ class Counts:
         return counts
 
 
-# Suites that start threads of their own: without a fiber, nothing was tested.
-THREAD_SUITES = {"test_socket", "test_thread", "test_threading", "test_threading_local", "test_queue", "test_ssl"}
-
 # Weft's own threads beyond carriers and pool: the monitor, and one that may be starting or ending.
 OWN_THREADS = 2
 
@@ -155,9 +152,7 @@ class RunFacts:
 
 @dataclass
 class Expectation:
-    suite: str
     backend: str
-    whole_suite: bool
     pins: list = field(default_factory=list)
 
 
@@ -173,7 +168,7 @@ def check_facts(facts, expectation):
         complaints.append(f"backend was {stats['backend']}, not {expectation.backend}")
     if stats["native_threads"] != 0:
         complaints.append(f"{stats['native_threads']} threads were OS threads, not fibers")
-    if expectation.whole_suite and expectation.suite in THREAD_SUITES and stats["fibers"]["created"] == 0:
+    if stats["fibers"]["created"] == 0:
         complaints.append("no fiber was created")
     allowed = stats["carriers"] + stats["pool_threads_peak"] + OWN_THREADS
     if facts.os_threads_peak > allowed:

@@ -122,8 +122,7 @@ class Session:
         if not self.options.match:
             judgements += self._entries_without_test(setup, suite, attempts)
         problems = [f"plain run: {problem}" for problem in plain.problems] + list(weft.problems)
-        whole = not self.options.match and len(weft.facts) == 1
-        expectation = compare.Expectation(suite, setup.backend, whole, self.pins)
+        expectation = compare.Expectation(setup.backend, self.pins)
         for facts in weft.facts:
             problems += compare.check_facts(facts, expectation)
         return Comparison(setup.python, suite, setup.backend, Counts.of(plain.outcomes), Counts.of(weft.outcomes),
@@ -224,6 +223,8 @@ def parse_arguments():
     add("--list", action="store_true", help="print what would run, then stop")
     add("-v", "--verbose", action="store_true", help="print each test as it ends")
     options = parser.parse_args()
+    # The suites run in folders of their own.
+    options.logs, options.weft = os.path.abspath(options.logs), os.path.abspath(options.weft)
     options.suite = options.suite or list(SUITES)
     options.backend = options.backend or list(expected.BACKENDS)
     if options.jobs < 1:

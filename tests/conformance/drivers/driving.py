@@ -32,5 +32,5 @@ def run_and_watch(program, count_on_server, at_each_sample=lambda running: None)
 def assert_all_were_fibers(program, backend, most_threads):
     stats = program.stats()
     facts = compare.RunFacts(stats, os_threads_peak=most_threads)
-    assert compare.check_facts(facts, compare.Expectation("", backend, True, expected.load_pins())) == []
+    assert compare.check_facts(facts, compare.Expectation(backend, expected.load_pins())) == []
     assert stats["fibers"]["created"] >= THREADS
