@@ -1,17 +1,16 @@
 // Names: the resolver, and the databases of users, groups, services and networks.
 //
 // libc asks files, servers and caches inside these calls, by calls of its own that are not routed: they are
-// made whole by the offload pool. Those that return a pointer return libc's static storage, the same for all
-// threads, as they do natively. What libc keeps for each thread is h_errno, which goes back to the fiber, and
+// made whole by the offload pool. What libc keeps for each thread is h_errno, which goes back to the fiber,
+// and
 // `_res`: res_query and its kin use the pool thread's, so that a program which changes `_res` has to call
 // res_nquery.
 #include <arpa/inet.h>
 
-#include <cstdlib>
 #include <cstring>
+#include <new>
 
-#include "interpose/calls.hpp"
-#include "interpose/files_offload.hpp"
+#include "interpose/names_answers.hpp"
 
 namespace weft::interpose {
 
@@ -25,8 +24,9 @@ auto offload_host(const CallSite& site, Function* function, Args... args) noexce
     return function(args...);
   }
   decltype(function(args...)) result{};
-  int error = 0;
+  int error = *routed::__h_errno_location();
   OffloadPool::instance().run(site.call, [&]() noexcept {
+    *real::__h_errno_location() = error;
     result = function(args...);
     error = *real::__h_errno_location();
   });
@@ -47,16 +47,25 @@ bool is_address(const char* text) noexcept {
   return inet_pton(AF_INET, text, address) == 1 || inet_pton(AF_INET6, text, address) == 1;
 }
 
-pthread_key_t h_errno_key() noexcept {
+pthread_key_t answers_key() noexcept {
   static const pthread_key_t key = [] {
     pthread_key_t made;
-    routed::pthread_key_create(&made, &free);
+    routed::pthread_key_create(&made, [](void* answers) { delete static_cast<NameAnswers*>(answers); });
     return made;
   }();
   return key;
 }
 
 }  // namespace
+
+NameAnswers* NameAnswers::of_fiber() noexcept {
+  if (void* own = routed::pthread_getspecific(answers_key())) return static_cast<NameAnswers*>(own);
+  auto* own = new (std::nothrow) NameAnswers;
+  if (own && routed::pthread_setspecific(answers_key(), own) == 0) return own;
+  delete own;
+  errno = ENOMEM;
+  return nullptr;
+}
 
 int routed::getaddrinfo(const char* node, const char* service, const addrinfo* hints,
                         addrinfo** result) noexcept {
@@ -81,23 +90,20 @@ int routed::gai_suspend(const gaicb* const list[], int count, const timespec* ti
 int* routed::__h_errno_location() noexcept {
   const Fiber* self = current_fiber();
   if (!self || self->is_main()) return real::__h_errno_location();
-  if (void* own = routed::pthread_getspecific(h_errno_key())) return static_cast<int*>(own);
-  auto* own = static_cast<int*>(calloc(1, sizeof(int)));
-  if (own && routed::pthread_setspecific(h_errno_key(), own) == 0) return own;
-  free(own);
-  return real::__h_errno_location();
+  NameAnswers* own = NameAnswers::of_fiber();
+  return own ? &own->host_error : real::__h_errno_location();
 }
 
 hostent* routed::gethostbyname(const char* name) noexcept {
-  return offload_host(WEFT_CALL(gethostbyname), name);
+  return offload_answer(WEFT_ANSWER(gethostbyname), name);
 }
 
 hostent* routed::gethostbyname2(const char* name, int family) noexcept {
-  return offload_host(WEFT_CALL(gethostbyname2), name, family);
+  return offload_answer(WEFT_ANSWER(gethostbyname2), name, family);
 }
 
 hostent* routed::gethostbyaddr(const void* address, socklen_t size, int type) noexcept {
-  return offload_host(WEFT_CALL(gethostbyaddr), address, size, type);
+  return offload_answer(WEFT_ANSWER(gethostbyaddr), address, size, type);
 }
 
 int routed::gethostbyname_r(const char* name, hostent* entry, char* buffer, size_t size, hostent** result,
@@ -116,7 +122,7 @@ int routed::gethostbyaddr_r(const void* address, socklen_t length, int type, hos
 }
 
 hostent* routed::gethostent() noexcept {
-  return offload_host(WEFT_CALL(gethostent));
+  return offload_answer(WEFT_ANSWER(gethostent));
 }
 
 int routed::gethostent_r(hostent* entry, char* buffer, size_t size, hostent** result, int* error) noexcept {
@@ -124,11 +130,11 @@ int routed::gethostent_r(hostent* entry, char* buffer, size_t size, hostent** re
 }
 
 netent* routed::getnetbyname(const char* name) noexcept {
-  return offload_host(WEFT_CALL(getnetbyname), name);
+  return offload_answer(WEFT_ANSWER(getnetbyname), name);
 }
 
 netent* routed::getnetbyaddr(uint32_t net, int type) noexcept {
-  return offload_host(WEFT_CALL(getnetbyaddr), net, type);
+  return offload_answer(WEFT_ANSWER(getnetbyaddr), net, type);
 }
 
 int routed::getnetbyname_r(const char* name, netent* entry, char* buffer, size_t size, netent** result,
@@ -142,11 +148,11 @@ int routed::getnetbyaddr_r(uint32_t net, int type, netent* entry, char* buffer, 
 }
 
 servent* routed::getservbyname(const char* name, const char* protocol) noexcept {
-  return offload(WEFT_CALL(getservbyname), name, protocol);
+  return offload_answer(WEFT_ANSWER(getservbyname), name, protocol);
 }
 
 servent* routed::getservbyport(int port, const char* protocol) noexcept {
-  return offload(WEFT_CALL(getservbyport), port, protocol);
+  return offload_answer(WEFT_ANSWER(getservbyport), port, protocol);
 }
 
 int routed::getservbyname_r(const char* name, const char* protocol, servent* entry, char* buffer, size_t size,
@@ -160,11 +166,11 @@ int routed::getservbyport_r(int port, const char* protocol, servent* entry, char
 }
 
 protoent* routed::getprotobyname(const char* name) noexcept {
-  return offload(WEFT_CALL(getprotobyname), name);
+  return offload_answer(WEFT_ANSWER(getprotobyname), name);
 }
 
 protoent* routed::getprotobynumber(int number) noexcept {
-  return offload(WEFT_CALL(getprotobynumber), number);
+  return offload_answer(WEFT_ANSWER(getprotobynumber), number);
 }
 
 int routed::getprotobyname_r(const char* name, protoent* entry, char* buffer, size_t size,

@@ -1,29 +1,28 @@
 // Names: users and groups.
-#include "interpose/calls.hpp"
-#include "interpose/files_offload.hpp"
+#include "interpose/names_answers.hpp"
 
 namespace weft::interpose {
 
 passwd* routed::getpwnam(const char* name) noexcept {
-  return offload(WEFT_CALL(getpwnam), name);
+  return offload_answer(WEFT_ANSWER(getpwnam), name);
 }
 passwd* routed::getpwuid(uid_t user) noexcept {
-  return offload(WEFT_CALL(getpwuid), user);
+  return offload_answer(WEFT_ANSWER(getpwuid), user);
 }
 passwd* routed::getpwent() noexcept {
-  return offload(WEFT_CALL(getpwent));
+  return offload_answer(WEFT_ANSWER(getpwent));
 }
 group* routed::getgrnam(const char* name) noexcept {
-  return offload(WEFT_CALL(getgrnam), name);
+  return offload_answer(WEFT_ANSWER(getgrnam), name);
 }
 group* routed::getgrgid(gid_t id) noexcept {
-  return offload(WEFT_CALL(getgrgid), id);
+  return offload_answer(WEFT_ANSWER(getgrgid), id);
 }
 group* routed::getgrent() noexcept {
-  return offload(WEFT_CALL(getgrent));
+  return offload_answer(WEFT_ANSWER(getgrent));
 }
 spwd* routed::getspnam(const char* name) noexcept {
-  return offload(WEFT_CALL(getspnam), name);
+  return offload_answer(WEFT_ANSWER(getspnam), name);
 }
 char* routed::getlogin() noexcept {
   return offload(WEFT_CALL(getlogin));

@@ -133,5 +133,24 @@ TEST_P(NamesTest, DatabasesAnswerAsLibcDoes) {
   });
 }
 
+TEST_P(NamesTest, AnswersBelongToTheFiberThatAsked) {
+  std::vector<Fiber*> fibers;
+  const char* const names[] = {"http", "ssh", "smtp", "domain"};
+  for (int i = 0; i < 40; ++i)
+    fibers.push_back(&loop.spawn([&, i] {
+      const char* name = names[i % 4];
+      for (int round = 0; round < 10; ++round) {
+        const servent* service = routed::getservbyname(name, "tcp");
+        ASSERT_NE(service, nullptr);
+        EXPECT_NE(routed::getservbyport(service->s_port, "tcp"), nullptr);
+        EXPECT_STREQ(service->s_name, name);
+        const passwd* user = routed::getpwuid(i % 2 ? 0 : 1);
+        ASSERT_NE(user, nullptr);
+        EXPECT_STREQ(user->pw_name, i % 2 ? "root" : "daemon");
+      }
+    }));
+  for (Fiber* fiber : fibers) loop.join(*fiber);
+}
+
 }  // namespace
 }  // namespace weft::interpose
