@@ -1,0 +1,308 @@
+"""Files, descriptors, children and names, by what Python's own library makes of them, under `weft run`."""
+
+import textwrap
+
+import pytest
+
+PRELUDE = '''
+import errno, fcntl, mmap, os, pty, signal, socket, sqlite3, subprocess, tempfile, threading, time
+
+class Others:
+    """A thread that counts while the body runs: it must get its turns."""
+    def __enter__(self):
+        self.ticks, self.over = 0, False
+        self.thread = threading.Thread(target=self.count)
+        self.thread.start()
+        return self
+    def count(self):
+        while not self.over:
+            self.ticks += 1
+            time.sleep(0.001)
+    def __exit__(self, *error):
+        self.over = True
+        self.thread.join()
+
+def together(*bodies):
+    """Runs the bodies in a thread each; all must succeed."""
+    failures = []
+    def run(body):
+        try:
+            body()
+        except BaseException as error:
+            failures.append(error)
+            raise
+    threads = [threading.Thread(target=run, args=(body,)) for body in bodies]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    assert not failures, failures
+'''
+
+
+@pytest.fixture
+def run(start_program, backend, tmp_path):
+    """run(code) -> the statistics of a program under weft that ran it without a complaint."""
+
+    def run(code):
+        script = tmp_path / "program.py"
+        script.write_text(PRELUDE + textwrap.dedent(code) + "\nprint('done')\n")
+        program = start_program(script, backend=backend)
+        exit_code, out, err = program.finish()
+        assert (exit_code, out, err) == (0, "done\n", "")
+        stats = program.stats()
+        assert stats["backend"] == backend
+        assert stats["native_threads"] == 0
+        return stats
+
+    return run
+
+
+def long_pins(stats, calls):
+    return [pin for pin in stats["pins"] if pin["call"] in calls and pin["longest_ns"] > 50_000_000]
+
+
+def test_children_are_waited_for_together(run):
+    stats = run('''
+        start = time.monotonic()
+        with Others() as others:
+            def child(code):
+                process = subprocess.Popen(["/bin/sh", "-c", f"sleep 0.5; exit {code}"])
+                assert process.wait() == code
+            together(*[lambda code=code: child(code) for code in range(30)])
+        assert time.monotonic() - start < 10, "one after the other it takes 15 s"
+        assert others.ticks > 20
+        ''')
+    assert not long_pins(stats, {"waitpid", "wait4"})
+
+
+def test_communicate_and_time_limits(run):
+    run('''
+        def talk():
+            process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            data = os.urandom(300_000)
+            assert process.communicate(data)[0] == data
+        def late():
+            process = subprocess.Popen(["sleep", "60"])
+            try:
+                process.wait(timeout=0.2)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            else:
+                raise AssertionError("no timeout")
+            assert process.wait() == -signal.SIGKILL
+            try:
+                subprocess.run(["sleep", "60"], timeout=0.1, capture_output=True)
+            except subprocess.TimeoutExpired:
+                pass
+        together(*[talk] * 10, *[late] * 5)
+        ''')
+
+
+def test_every_form_of_wait(run):
+    run('''
+        def exiting(code):
+            return os.posix_spawn("/bin/sh", ["sh", "-c", f"sleep 0.05; exit {code}"], os.environ)
+        pids = {exiting(code): code for code in (1, 2, 3)}
+        def wait_any():
+            for _ in range(3):
+                pid, status = os.wait()
+                assert os.waitstatus_to_exitcode(status) == pids.pop(pid)
+        with Others():
+            together(wait_any)
+            pid = exiting(4)
+            found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            assert (found.si_pid, found.si_status) == (pid, 4)
+            assert os.wait4(pid, 0)[:2] == (pid, 4 << 8)
+            try:
+                os.waitpid(-1, 0)
+            except ChildProcessError:
+                pass
+            else:
+                raise AssertionError("there was no child")
+            stopped = os.posix_spawnp("sleep", ["sleep", "60"], os.environ)
+            os.kill(stopped, signal.SIGSTOP)
+            assert os.WIFSTOPPED(os.waitpid(stopped, os.WUNTRACED)[1])
+            os.kill(stopped, signal.SIGKILL)
+            os.waitpid(stopped, 0)
+            assert os.waitstatus_to_exitcode(os.system("exit 7")) == 7
+            with os.popen("sleep 0.05; echo out") as stream:
+                assert stream.read() == "out\\n"
+        ''')
+
+
+def test_a_signal_ends_waits_of_the_main_thread(run):
+    run('''
+        class Alarm(Exception): pass
+        def ring(*_): raise Alarm
+        signal.signal(signal.SIGALRM, ring)
+        directory = tempfile.mkdtemp()
+        fifo, lock = directory + "/fifo", directory + "/lock"
+        os.mkfifo(fifo)
+        child = subprocess.Popen(["sleep", "60"])
+        held, wanted = open(lock, "w"), open(lock, "w")
+        fcntl.flock(held, fcntl.LOCK_EX)
+        reading, writing = os.pipe()
+        master, slave = pty.openpty()
+        with Others() as others:
+            for wait in (lambda: os.waitpid(child.pid, 0), os.wait, lambda: os.read(reading, 1),
+                         lambda: os.open(fifo, os.O_RDONLY), lambda: os.open(fifo, os.O_WRONLY),
+                         lambda: fcntl.flock(wanted, fcntl.LOCK_EX), lambda: os.read(slave, 1),
+                         lambda: os.write(writing, bytes(1 << 20)) and os.write(writing, b"x")):
+                signal.setitimer(signal.ITIMER_REAL, 0.05)
+                start = time.monotonic()
+                try:
+                    wait()
+                except Alarm:
+                    assert time.monotonic() - start < 5
+                else:
+                    raise AssertionError("it did not wait")
+        child.kill()
+        child.wait()
+        assert others.ticks > 50
+        ''')
+
+
+def test_files_of_all_sizes(run):
+    run('''
+        directory = tempfile.mkdtemp()
+        def work(number):
+            for size in (0, 1, 4096, 100_000, 3_000_000):
+                data = os.urandom(size)
+                path = f"{directory}/{number}-{size}"
+                with open(path, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                with open(path, "rb") as file:
+                    assert file.read() == data
+                with open(path, "r+b") as file:
+                    if size:
+                        with mmap.mmap(file.fileno(), 0) as memory:
+                            memory[0:1] = b"w"
+                            memory.flush()
+                            assert os.pread(file.fileno(), 1, 0) == b"w"
+                    os.truncate(path, 10)
+                    os.posix_fallocate(file.fileno(), 0, 20)
+                    assert os.fstat(file.fileno()).st_size == 20
+                os.unlink(path)
+            with tempfile.TemporaryFile() as file:
+                file.write(b"text" * 1000)
+                file.seek(0)
+                assert len(file.read()) == 4000
+        together(*[lambda number=number: work(number) for number in range(10)])
+        log = open(directory + "/log", "ab", buffering=0)
+        def append(letter):
+            for _ in range(200): log.write(letter * 99 + b"\\n")
+        together(*[lambda letter=letter: append(letter) for letter in (b"a", b"b", b"c")])
+        lines = open(directory + "/log", "rb").read().splitlines()
+        assert len(lines) == 600 and all(len(line) == 99 and len(set(line)) == 1 for line in lines)
+        ''')
+
+
+def test_pipes_fifos_and_terminals(run):
+    stats = run('''
+        directory = tempfile.mkdtemp()
+        def through_pipe():
+            reading, writing = os.pipe()
+            def send():
+                with open(writing, "wb") as stream: stream.write(bytes(2_000_000))
+            sender = threading.Thread(target=send)
+            sender.start()
+            with open(reading, "rb") as stream: assert len(stream.read()) == 2_000_000
+            sender.join()
+        def through_fifo(number):
+            path = f"{directory}/fifo-{number}"
+            os.mkfifo(path)
+            def send():
+                with open(path, "wb") as stream: stream.write(bytes(300_000))
+            sender = threading.Thread(target=send)
+            sender.start()
+            with open(path, "rb") as stream: assert len(stream.read()) == 300_000
+            sender.join()
+        def through_terminal():
+            master, slave = pty.openpty()
+            seen = []
+            reader = threading.Thread(target=lambda: seen.append(os.read(slave, 100)))
+            reader.start()
+            os.write(master, b"a line\\n")
+            reader.join()
+            assert seen == [b"a line\\n"], seen
+            os.write(slave, b"answer\\n")
+            assert os.read(master, 100).startswith(b"a line\\r\\n")
+        with Others():
+            together(*[through_pipe] * 5, *[lambda n=n: through_fifo(n) for n in range(5)], *[through_terminal] * 3)
+        pid, master = pty.fork()
+        if pid == 0:
+            os.write(1, b"child\\n")
+            os._exit(3)
+        assert os.read(master, 100) == b"child\\r\\n"
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+        ''')
+    assert not long_pins(stats, {"read", "write", "open"})
+
+
+def test_closing_wakes_readers(run):
+    run('''
+        def check(close):
+            reading, writing = os.pipe()
+            outcome = []
+            def read():
+                try:
+                    outcome.append(os.read(reading, 1))
+                except OSError as error:
+                    outcome.append(error.errno)
+            reader = threading.Thread(target=read)
+            reader.start()
+            time.sleep(0.05)
+            assert not outcome
+            close(reading)
+            reader.join()
+            assert outcome == [errno.EBADF], outcome
+        check(os.close)
+        check(lambda fd: os.closerange(fd, fd + 1))
+        null = os.open("/dev/null", os.O_RDONLY)
+        check(lambda fd: os.dup2(null, fd))
+        os.closerange(3, 65536)
+        with Others(): time.sleep(0.05)
+        reading, writing = os.pipe()
+        thread = threading.Thread(target=os.read, args=(reading, 1))
+        thread.start()
+        os.write(writing, b"x")
+        thread.join()
+        ''')
+
+
+def test_sqlite_waits_for_its_lock_beside_others(run):
+    run('''
+        path = tempfile.mkdtemp() + "/base"
+        sqlite3.connect(path).execute("create table t(a)")
+        def add():
+            base = sqlite3.connect(path, timeout=60, isolation_level=None)
+            for number in range(20):
+                base.execute("begin immediate")
+                base.execute("insert into t values(?)", (number,))
+                base.execute("commit")
+        with Others() as others: together(*[add] * 5)
+        assert sqlite3.connect(path).execute("select count(*) from t").fetchone() == (100,)
+        assert others.ticks > 5
+        ''')
+
+
+def test_names_are_asked_for_together(run):
+    stats = run('''
+        import grp, pwd
+        def ask():
+            assert ("127.0.0.1", 80) in [found[4] for found in socket.getaddrinfo("localhost", 80)]
+            assert socket.gethostbyname("localhost") == "127.0.0.1"
+            assert socket.getservbyname("http") == 80
+            assert pwd.getpwuid(0).pw_name == grp.getgrgid(0).gr_name == "root"
+            try:
+                socket.getaddrinfo("nohost.invalid", 80)
+            except socket.gaierror:
+                pass
+            else:
+                raise AssertionError("found nohost.invalid")
+        with Others(): together(*[ask] * 100)
+        ''')
+    assert stats["pool_threads_peak"] > 1
+    assert not long_pins(stats, {"getaddrinfo"})
