@@ -53,6 +53,7 @@ bool Carrier::attach() noexcept {
   main->sanitizer_.adopt_thread(stack_base, stack_size);
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, nullptr, &kernel_mask_, sizeof kernel_mask_);
   main->identity_.signal_mask = kernel_mask_;
+  census_.add(kernel_mask_);
   addresses_ = ThreadAddresses::of_this_thread();
   thread_id_ = sys::thread_id();
   main_ = running_ = main;
@@ -70,6 +71,7 @@ void Carrier::detach() noexcept {
   attached_.store(false, std::memory_order_release);
   thread_state().carrier = nullptr;
   Fiber* main = main_;
+  census_.clear();
   main_ = running_ = nullptr;
   main->state_.store(Fiber::State::kDone, std::memory_order_relaxed);
   main->release();
@@ -168,6 +170,7 @@ void Carrier::tend() noexcept {
   const uint64_t count = switches_.load(std::memory_order_relaxed);
   if (count < tend_at_ && !asked) return;
   reap();
+  let_signals_in();
   expire_timers(now());
   // While switches are quick, reading the clock would be much of the work.
   tend_at_ = count + (coarse_now_ - last_tended_ < kPollSpacing ? 4 * kPollInterval : kPollInterval);
@@ -225,8 +228,8 @@ void Carrier::suspend() noexcept {
 
 Fiber* Carrier::wait_for_ready() noexcept {
   reap();
-  // While all are parked the OS thread takes the signals that its main thread would.
-  apply_signal_mask(main_->identity_.signal_mask);
+  // While all are parked the OS thread takes each signal that one of them would.
+  apply_signal_mask(census_.blocked_by_all());
   for (;;) {
     tend_at_ = switches_.load(std::memory_order_relaxed) + kPollInterval;
     attend();
@@ -252,9 +255,21 @@ void Carrier::apply_signal_mask(uint64_t mask) noexcept {
 
 uint64_t Carrier::set_signal_mask(uint64_t mask) noexcept {
   const uint64_t former = running_->identity_.signal_mask;
-  running_->identity_.signal_mask = mask;
+  if (mask != former) {
+    census_.remove(former);
+    census_.add(mask);
+    __atomic_store_n(&running_->identity_.signal_mask, mask, __ATOMIC_SEQ_CST);
+  }
   apply_signal_mask(mask);
   return former;
+}
+
+// A busy carrier takes now and then what the running fiber blocks and another would take.
+void Carrier::let_signals_in() noexcept {
+  if (census_.blocked_by_all() == kernel_mask_) [[likely]]
+    return;
+  apply_signal_mask(census_.blocked_by_all());
+  apply_signal_mask(running_->identity_.signal_mask);
 }
 
 inline void Carrier::switch_to(Fiber& next, bool dying) noexcept {
@@ -284,6 +299,7 @@ inline void Carrier::switch_to(Fiber& next, bool dying) noexcept {
 void Carrier::fiber_entry(transfer_t) noexcept {
   Fiber& self = *Carrier::running_fiber();
   self.sanitizer_.enter();
+  self.carrier_->census_.add(self.identity_.signal_mask);
   void* result = self.entry_(self.argument_);
   Carrier::current()->exit_fiber(result);
 }
@@ -291,6 +307,7 @@ void Carrier::fiber_entry(transfer_t) noexcept {
 void Carrier::exit_fiber(void* result) noexcept {
   Fiber& self = *running_;
   WEFT_ASSERT(!self.is_main());
+  census_.remove(self.identity_.signal_mask);
   self.result_ = result;
   Fiber::count_done();
   self.state_.store(Fiber::State::kDone, std::memory_order_release);
@@ -371,6 +388,9 @@ void Carrier::reset_after_fork() noexcept {
   attention_.store(0, std::memory_order_relaxed);
   sleeping_.store(false, std::memory_order_relaxed);
   zombie_ = nullptr;
+  survivor.pending_signals.store(0, std::memory_order_relaxed);
+  census_.clear();
+  census_.add(survivor.identity_.signal_mask);
   thread_id_ = sys::thread_id();
   main_ = &survivor;  // to signals, the thread that forked is the child's main thread
   events_->reset_after_fork();

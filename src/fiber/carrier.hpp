@@ -7,6 +7,7 @@
 #include "fiber/event_source.hpp"
 #include "fiber/fiber.hpp"
 #include "fiber/ready_queue.hpp"
+#include "fiber/signal_census.hpp"
 #include "fiber/thread_state.hpp"
 
 namespace weft {
@@ -149,6 +150,7 @@ class Carrier {
   void reap() noexcept;
   static void fiber_entry(transfer_t from) noexcept;
   void apply_signal_mask(uint64_t mask) noexcept;
+  void let_signals_in() noexcept;
   void enqueue(Fiber& fiber) noexcept;
 
   // What a switch touches comes first.
@@ -164,6 +166,7 @@ class Carrier {
   void (*attention_hook_)(Carrier&) noexcept = nullptr;
   Fiber* main_ = nullptr;
   Fiber* zombie_ = nullptr;  // has ended; its stack can go now that another fiber runs
+  SignalCensus census_;
   TimerWheel timers_;
   Nanos coarse_now_ = 0;
   Nanos last_poll_ = 0, last_tended_ = 0;

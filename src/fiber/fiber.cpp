@@ -52,6 +52,8 @@ class FiberTable {
     fiber.identity_.reset();
     fiber.stack_ = {};
     fiber.context_ = nullptr;
+    fiber.pending_signals.store(0, std::memory_order_relaxed);
+    fiber.awaited_signals.store(0, std::memory_order_relaxed);
     fiber.attachment = fiber.argument_ = fiber.result_ = nullptr;
     fiber.reason_ = {};
     fiber.name_[0] = '\0';

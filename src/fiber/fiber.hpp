@@ -123,6 +123,9 @@ class alignas(64) Fiber {
   /// For the layers above: a pthread's detach state, and a word for what they attach to a fiber.
   std::atomic<bool> detached{false};
   void* attachment = nullptr;
+  /// Signals sent to this fiber alone while it blocked them, and those that it waits for in sigwait() or kin:
+  /// a bit for each, as in Identity::signal_mask.
+  std::atomic<uint64_t> pending_signals{0}, awaited_signals{0};
 
   // --- The table of all blocks.
 

@@ -4,7 +4,14 @@
 namespace weft {
 
 class Carrier;
-class Fiber;
+
+/// A signal handler that is being run, on its own stack frame.
+struct HandlerFrame {
+  HandlerFrame* outer;     ///< the handler that it interrupted, or null
+  const void* stack;       ///< where the handler's part of the stack begins
+  const void* handled_at;  ///< where the stack stood that the signal came on
+  bool in_engine;          ///< the signal came while the engine's own code ran: a call was being made
+};
 
 struct ThreadState {
   Carrier* carrier = nullptr;  ///< set while the thread runs fibers
@@ -12,8 +19,8 @@ struct ThreadState {
   /// lock which libc keeps per OS thread). Such a call goes straight to libc.
   int no_switch = 0;
   bool in_vfork_child =
-      false;           ///< this is a child that still shares its parent's memory; counts in no_switch as well
-  int in_handler = 0;  ///< signal handlers being run; each counts in no_switch as well
+      false;  ///< this is a child that still shares its parent's memory; counts in no_switch as well
+  HandlerFrame* handler = nullptr;  ///< the innermost one being run; each counts in no_switch as well
 };
 
 /// The calling thread's state. Not to be kept across a switch: a fiber may continue on another thread.

@@ -61,7 +61,7 @@ bool may_close(int fd) noexcept {
   if (thread.in_vfork_child) return true;
   if (is_private_fd(fd)) return false;
   // A handler may have interrupted the poller.
-  if (thread.in_handler) return true;
+  if (thread.handler) return true;
   ErrnoKeeper keeper;
   Poller::closing(fd);
   return true;

@@ -124,7 +124,7 @@ int routed::sem_timedwait(sem_t* semaphore, const timespec* time) noexcept {
 int routed::sem_post(sem_t* semaphore) noexcept {
   const int result = real::sem_post(semaphore);
   if (result == 0) {
-    if (thread_state().in_handler) [[unlikely]]
+    if (thread_state().handler) [[unlikely]]
       defer_wake(semaphore);
     else if (Runtime::get())
       ParkingLot::instance().wake_one(semaphore);

@@ -6,24 +6,19 @@
 // handlers that it installed.
 #include "interpose/signals.hpp"
 
-#include <sys/signalfd.h>
+#include <ucontext.h>
 
 #include <atomic>
-#include <cstring>
+#include <bit>
 
-#include "fiber/private_fd.hpp"
 #include "fiber/sys.hpp"
 #include "interpose/calls.hpp"
 #include "interpose/support.hpp"
-#include "interpose/threads.hpp"
-#include "poll/poller.hpp"
 #include "runtime/runtime.hpp"
 
 namespace weft::interpose {
 
 namespace {
-
-constexpr int kSignals = 65;
 
 using SimpleHandler = void (*)(int);
 using InfoHandler = void (*)(int, siginfo_t*, void*);
@@ -35,34 +30,53 @@ struct Action {
   std::atomic<int> flags{0};
   sigset_t mask{};
 };
-constinit Action g_actions[kSignals];
+constinit Action g_actions[kSignalLimit];
 constinit FutexLock g_lock;
 
-// What the attention hook has to pass on: a handler ran that restarts nothing, or one with SA_RESTART.
-constexpr unsigned kInterrupt = 1, kRestart = 2;
-constinit std::atomic<unsigned> g_pending{0};
+// What the attention hook has to pass on: the signals whose handlers ran, those with SA_RESTART apart, and
+// for each whom it concerns (null: the first who would take it).
+constinit std::atomic<uint64_t> g_interrupting{0}, g_restarting{0};
+constinit std::atomic<Fiber*> g_concerned[kSignalLimit];
+// The fiber that a signal on its way was sent to.
+constinit std::atomic<Fiber*> g_directed[kSignalLimit];
 constinit std::atomic<unsigned> g_handlers_run{0};
-// The fiber that pthread_kill meant, for the next signal that the carrier handles.
-constinit std::atomic<Fiber*> g_directed{nullptr};
-constinit std::atomic<Fiber*> g_concerned{nullptr};
 
-uint64_t bits_of(const sigset_t& set) noexcept {
-  uint64_t bits;
-  memcpy(&bits, &set, sizeof bits);
-  // libc keeps two signals for itself, and lets nobody block them.
-  return bits & ~(uint64_t{3} << 31);
+// The engine's own code: the linker knows where it begins and ends.
+extern "C" {
+[[gnu::visibility("hidden")]] extern const char __ehdr_start[];
+[[gnu::visibility("hidden")]] extern const char etext[];
 }
 
-sigset_t set_of(uint64_t bits) noexcept {
-  sigset_t set;
-  sigemptyset(&set);
-  memcpy(&set, &bits, sizeof bits);
-  return set;
+bool is_engine_code(uintptr_t address) noexcept {
+  return address - reinterpret_cast<uintptr_t>(__ehdr_start) <
+         reinterpret_cast<uintptr_t>(etext) - reinterpret_cast<uintptr_t>(__ehdr_start);
+}
+
+// Whom the kernel would have interrupted: the main thread, unless that blocks the signal.
+Fiber* taker_of(Carrier& carrier, uint64_t bit) noexcept {
+  for (Fiber* fiber : {&carrier.main_fiber(), &carrier.running()})
+    if (!(signal_mask_of(*fiber) & bit)) return fiber;
+  return nullptr;
+}
+
+// A handler has run: has somebody's wait to end? One that began after it has not.
+void note_handler_run(Carrier& carrier, int number, bool restart, bool in_engine) noexcept {
+  g_handlers_run.fetch_add(1, std::memory_order_relaxed);
+  Fiber* concerned = g_directed[number].exchange(nullptr);
+  if (!concerned) concerned = taker_of(carrier, signal_bit(number));
+  const bool at_work = concerned == &carrier.running() && concerned->state() == Fiber::State::kRunning;
+  if (at_work && !in_engine) return;
+  g_concerned[number].store(concerned);
+  (restart ? g_restarting : g_interrupting).fetch_or(signal_bit(number));
+  carrier.request_attention();
 }
 
 void trampoline(int number, siginfo_t* info, void* context) {
+  const auto* registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
   ThreadState& thread = thread_state();
-  ++thread.in_handler;
+  HandlerFrame frame{thread.handler, __builtin_frame_address(0), reinterpret_cast<void*>(registers[REG_RSP]),
+                     is_engine_code(static_cast<uintptr_t>(registers[REG_RIP]))};
+  thread.handler = &frame;
   ++thread.no_switch;
   Action& action = g_actions[number];
   const int flags = action.flags.load(std::memory_order_acquire);
@@ -73,12 +87,9 @@ void trampoline(int number, siginfo_t* info, void* context) {
   else if (handler)
     reinterpret_cast<SimpleHandler>(handler)(number);
   --thread.no_switch;
-  --thread.in_handler;
-  if (!thread.carrier) return;  // the kernel itself interrupts what this OS thread waits for
-  g_handlers_run.fetch_add(1, std::memory_order_relaxed);
-  if (Fiber* directed = g_directed.exchange(nullptr)) g_concerned.store(directed);
-  g_pending.fetch_or(flags & SA_RESTART ? kRestart : kInterrupt);
-  thread.carrier->request_attention();
+  thread.handler = frame.outer;
+  // On a native thread the kernel itself interrupts what it waits for.
+  if (thread.carrier) note_handler_run(*thread.carrier, number, flags & SA_RESTART, frame.in_engine);
 }
 
 bool is_function(const struct sigaction& action) noexcept {
@@ -128,48 +139,6 @@ class ActionsScope {
   uint64_t former_ = 0;
 };
 
-// The calling fiber parks until a handler interrupts it, with `mask` as its mask meanwhile.
-int suspend(uint64_t mask, const char* call) noexcept {
-  const sigset_t set = set_of(mask);
-  SignalMaskScope scope(&set);
-  if (!scope.interrupted()) {
-    Fiber& self = *current_fiber();
-    Wake wake;
-    do {
-      self.begin_wait(kInterruptible | kCancellable, {WaitKind::kOther, call});
-      wake = self.carrier().park();
-    } while (wake != Wake::kInterrupted && wake != Wake::kCancelled);
-    if (wake == Wake::kCancelled) return fail(ECANCELED);
-  }
-  return fail(EINTR);
-}
-
-// Takes a pending signal of `set` as soon as there is one. Returns its number or a negated errno.
-int wait_for(const sigset_t& set, siginfo_t* info, Nanos deadline, const char* call) noexcept {
-  static constexpr sys::Timespec kNow{0, 0};
-  const uint64_t bits = bits_of(set);
-  int descriptor = -1;
-  for (;;) {
-    long taken = sys::call(SYS_rt_sigtimedwait, &bits, info, &kNow, sizeof bits);
-    if (taken == -EAGAIN && monotonic_now() < deadline) {
-      if (descriptor < 0) {
-        const long opened = sys::call(SYS_signalfd4, -1, &bits, sizeof bits, SFD_NONBLOCK | SFD_CLOEXEC);
-        if (opened < 0) return static_cast<int>(opened);
-        descriptor = make_private_fd(static_cast<int>(opened));
-      }
-      const Wake wake = Poller::of_this_carrier().wait(descriptor, /*POLLIN*/ 1, deadline,
-                                                       kInterruptible | kCancellable, call);
-      if (wake == Wake::kReady || wake == Wake::kTimeout) continue;
-      taken = wake == Wake::kCancelled ? -ECANCELED : -EINTR;
-    }
-    if (descriptor >= 0) {
-      Poller::closing(descriptor);
-      close_private_fd(descriptor);
-    }
-    return static_cast<int>(taken);
-  }
-}
-
 sighandler_t install_simple(int number, sighandler_t handler, int flags) noexcept {
   struct sigaction action {
   }, former{};
@@ -181,35 +150,56 @@ sighandler_t install_simple(int number, sighandler_t handler, int flags) noexcep
 
 }  // namespace
 
-SignalMaskScope::SignalMaskScope(const sigset_t* mask) noexcept {
-  Fiber* self = current_fiber();
-  if (!mask || !self) return;
-  const unsigned before = handlers_run();
-  former_ = self->carrier().set_signal_mask(bits_of(*mask));
-  set_ = true;
-  interrupted_ = handlers_run() != before;
-}
-
-SignalMaskScope::~SignalMaskScope() {
-  const ErrnoKeeper keeper;
-  if (set_) Carrier::current()->set_signal_mask(former_);
-}
-
 unsigned handlers_run() noexcept {
   return g_handlers_run.load(std::memory_order_relaxed);
 }
 
+void interrupt_soon(Fiber& fiber, int number) noexcept {
+  g_concerned[number].store(&fiber);
+  g_interrupting.fetch_or(signal_bit(number));
+  fiber.carrier().request_attention();
+}
+
+void send_to_thread_of(Fiber& fiber, int number, const siginfo_t* info) noexcept {
+  g_directed[number].store(&fiber);
+  const long process = sys::call(SYS_getpid);
+  const int thread = fiber.carrier().thread_id();
+  if (info)
+    sys::call(SYS_rt_tgsigqueueinfo, process, thread, number, info);
+  else
+    sys::call(SYS_tgkill, process, thread, number);
+  if (current_fiber() == &fiber) forget_interruptions_of(fiber);
+}
+
+void forget_interruptions_of(const Fiber& fiber) noexcept {
+  for (uint64_t bits = g_interrupting.load() | g_restarting.load(); bits; bits &= bits - 1) {
+    const int number = std::countr_zero(bits) + 1;
+    if (g_concerned[number].load() != &fiber) continue;
+    g_interrupting.fetch_and(~signal_bit(number));
+    g_restarting.fetch_and(~signal_bit(number));
+  }
+}
+
 void deliver_interrupts(Carrier& carrier) noexcept {
-  const unsigned pending = g_pending.exchange(0);
-  if (!pending) return;
-  Fiber* concerned = g_concerned.exchange(nullptr);
-  Fiber& target = concerned ? *concerned : carrier.main_fiber();
-  target.interrupt(!(pending & kInterrupt));
+  const uint64_t interrupting = g_interrupting.exchange(0);
+  for (uint64_t bits = interrupting | g_restarting.exchange(0); bits; bits &= bits - 1) {
+    const uint64_t bit = bits & -bits;
+    const bool restart = !(interrupting & bit);
+    if (Fiber* concerned = g_concerned[std::countr_zero(bit) + 1].exchange(nullptr)) {
+      concerned->interrupt(restart);
+      continue;
+    }
+    bool found = false;
+    Fiber::for_each([&](Fiber& fiber) {
+      if (!found && &fiber.carrier() == &carrier && !(signal_mask_of(fiber) & bit))
+        found = fiber.interrupt(restart);
+    });
+  }
 }
 
 void wrap_signal_handlers() noexcept {
   ActionsScope scope;
-  for (int number = 1; number < kSignals; ++number) {
+  for (int number = 1; number < kSignalLimit; ++number) {
     struct sigaction action {};
     if (real::sigaction(number, nullptr, &action) == 0 && is_function(action) && !is_trampoline(action))
       install_wrapped(number, action);
@@ -217,7 +207,7 @@ void wrap_signal_handlers() noexcept {
 }
 
 int routed::sigaction(int number, const struct sigaction* action, struct sigaction* former) noexcept {
-  if (!Runtime::get() || thread_state().in_vfork_child || number <= 0 || number >= kSignals)
+  if (!Runtime::get() || thread_state().in_vfork_child || number <= 0 || number >= kSignalLimit)
     return real::sigaction(number, action, former);
   ActionsScope scope;
   struct sigaction present {};
@@ -273,81 +263,6 @@ int routed::siginterrupt(int number, int interrupt) noexcept {
   else
     action.sa_flags |= SA_RESTART;
   return routed::sigaction(number, &action, nullptr);
-}
-
-int routed::pthread_sigmask(int how, const sigset_t* set, sigset_t* former) noexcept {
-  Fiber* self = current_fiber();
-  if (!self) return real::pthread_sigmask(how, set, former);
-  const uint64_t present = self->identity().signal_mask;
-  uint64_t wanted = present;
-  if (set) {
-    const uint64_t bits = bits_of(*set);
-    if (how == SIG_BLOCK)
-      wanted |= bits;
-    else if (how == SIG_UNBLOCK)
-      wanted &= ~bits;
-    else if (how == SIG_SETMASK)
-      wanted = bits;
-    else
-      return EINVAL;
-  }
-  if (former) *former = set_of(present);
-  const ErrnoKeeper keeper;
-  self->carrier().set_signal_mask(wanted);
-  return 0;
-}
-
-int routed::sigprocmask(int how, const sigset_t* set, sigset_t* former) noexcept {
-  if (!current_fiber()) return real::sigprocmask(how, set, former);
-  const int error = routed::pthread_sigmask(how, set, former);
-  return error ? fail(error) : 0;
-}
-
-int routed::sigsuspend(const sigset_t* mask) noexcept {
-  if (!current_fiber()) return real::sigsuspend(mask);
-  return suspend(bits_of(*mask), "sigsuspend");
-}
-
-int routed::pause() noexcept {
-  if (!current_fiber()) return real::pause();
-  return suspend(current_fiber()->identity().signal_mask, "pause");
-}
-
-int routed::sigwait(const sigset_t* set, int* number) noexcept {
-  if (!current_fiber()) return real::sigwait(set, number);
-  const ErrnoKeeper keeper;
-  int taken;
-  do taken = wait_for(*set, nullptr, kNever, "sigwait");
-  while (taken == -EINTR);
-  if (taken < 0) return -taken;
-  *number = taken;
-  return 0;
-}
-
-int routed::sigwaitinfo(const sigset_t* set, siginfo_t* info) noexcept {
-  if (!current_fiber()) return real::sigwaitinfo(set, info);
-  const int taken = wait_for(*set, info, kNever, "sigwaitinfo");
-  return taken < 0 ? fail(-taken) : taken;
-}
-
-int routed::sigtimedwait(const sigset_t* set, siginfo_t* info, const timespec* timeout) noexcept {
-  if (!current_fiber()) return real::sigtimedwait(set, info, timeout);
-  if (timeout && !valid(*timeout)) return fail(EINVAL);
-  const Nanos deadline = timeout ? later(monotonic_now(), to_nanos(*timeout)) : kNever;
-  const int taken = wait_for(*set, info, deadline, "sigtimedwait");
-  return taken < 0 ? fail(-taken) : taken;
-}
-
-// A signal for one fiber is sent to its carrier, and interrupts that fiber's wait once handled.
-int routed::pthread_kill(pthread_t thread, int number) noexcept {
-  Fiber* fiber = fiber_of(thread);
-  if (!fiber) return real::pthread_kill(thread, number);
-  if (number < 0 || number >= kSignals) return EINVAL;
-  if (fiber->done()) return ESRCH;
-  if (number == 0) return 0;
-  g_directed.store(fiber);
-  return static_cast<int>(
-      -sys::call(SYS_tgkill, sys::call(SYS_getpid), fiber->carrier().thread_id(), number));
 }
 
 }  // namespace weft::interpose

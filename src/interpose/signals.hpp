@@ -7,12 +7,43 @@
 
 namespace weft::interpose {
 
+/// Signals have numbers from 1 to below this.
+inline constexpr int kSignalLimit = 65;
+
+/// The bit of a signal in masks, as in Identity::signal_mask.
+constexpr uint64_t signal_bit(int number) noexcept {
+  return uint64_t{1} << (number - 1);
+}
+
+/// A fiber's mask as any thread sees it.
+inline uint64_t signal_mask_of(Fiber& fiber) noexcept {
+  return __atomic_load_n(&fiber.identity().signal_mask, __ATOMIC_SEQ_CST);
+}
+
+/// The running fiber where a call would change its mask, also where it must not switch; null where it would
+/// change the OS thread's: off fibers, in a handler, in a vfork child.
+Fiber* mask_owner() noexcept;
+
+/// Makes `mask` that of `self`, the running fiber, and returns the former one. The handlers of what was
+/// pending and is no longer blocked have run.
+uint64_t adopt_mask(Fiber& self, uint64_t mask) noexcept;
+
 /// Wraps the handlers that the program has installed so far. Called once the runtime has started, on its
 /// carrier.
 void wrap_signal_handlers() noexcept;
 
 /// Interrupts the fibers that handlers ran for since the last call. Part of the attention hook.
 void deliver_interrupts(Carrier& carrier) noexcept;
+
+/// Ends, at the next switch, the present wait of `fiber` as a handler of `number` would. Async-signal-safe.
+void interrupt_soon(Fiber& fiber, int number) noexcept;
+
+/// Has the carrier of `fiber` take the signal, with `info` if not null; its handler will have interrupted
+/// `fiber`. Async-signal-safe.
+void send_to_thread_of(Fiber& fiber, int number, const siginfo_t* info) noexcept;
+
+/// What handlers have run so far ends no wait of `fiber`, which is running: its next wait begins after them.
+void forget_interruptions_of(const Fiber& fiber) noexcept;
 
 /// How many handlers have run on the calling thread's carrier: a wait with a mask of its own compares it, to
 /// see whether a pending signal came the moment the mask was set.

@@ -19,7 +19,7 @@ namespace weft::interpose {
 /// True where a call that goes straight to libc is to be counted if it blocks.
 inline bool may_pin() noexcept {
   const ThreadState& thread = thread_state();
-  return thread.carrier && thread.in_handler == 0;
+  return thread.carrier && !thread.handler;
 }
 
 /// Where the caller cannot switch: libc's call instead, the last thing the routed one does, so that a thread

@@ -1,3 +1,5 @@
+#include "interpose/signals.hpp"
+
 #include <signal.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -198,6 +200,179 @@ TEST_F(SignalsTest, AHandlerForOnceIsGoneAfterwards) {
   struct sigaction seen {};
   ASSERT_EQ(routed::sigaction(SIGUSR1, nullptr, &seen), 0);
   EXPECT_EQ(seen.sa_handler, SIG_DFL);
+}
+
+sigset_t set_with(int number) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, number);
+  return set;
+}
+
+TEST_F(SignalsTest, AHandlerThatRanBeforeAWaitDoesNotEndIt) {
+  kill(getpid(), SIGUSR1);
+  EXPECT_EQ(g_calls, 1);
+  timespec time{0, 2'000'000};
+  EXPECT_EQ(routed::nanosleep(&time, nullptr), 0);
+  const sigset_t set = set_with(SIGUSR1);
+  ASSERT_EQ(routed::pthread_sigmask(SIG_BLOCK, &set, nullptr), 0);
+  kill(getpid(), SIGUSR1);
+  ASSERT_EQ(routed::pthread_sigmask(SIG_UNBLOCK, &set, nullptr), 0);
+  EXPECT_EQ(routed::raise(SIGUSR1), 0);
+  EXPECT_EQ(g_calls, 3);
+  EXPECT_EQ(routed::nanosleep(&time, nullptr), 0);
+}
+
+// All but one fiber block the signal: idle or busy, the carrier takes it for that one.
+TEST_F(SignalsTest, AnIdleCarrierTakesWhatOnlyOneFiberWouldTake) {
+  const sigset_t set = set_with(SIGUSR1);
+  ASSERT_EQ(routed::pthread_sigmask(SIG_BLOCK, &set, nullptr), 0);
+  int error = 0;
+  FiberThread taker([&] {
+    sigset_t none;
+    sigemptyset(&none);
+    error = routed::sigsuspend(&none) == -1 ? errno : 0;
+    sigset_t mask;
+    routed::pthread_sigmask(SIG_BLOCK, nullptr, &mask);
+    EXPECT_TRUE(sigismember(&mask, SIGUSR1)) << "the former mask is back";
+  });
+  run_until([&] { return taker.parked(); });
+  timer_t timer;
+  sigevent event{};
+  event.sigev_notify = SIGEV_SIGNAL;
+  event.sigev_signo = SIGUSR1;
+  ASSERT_EQ(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
+  const itimerspec soon{{0, 0}, {0, 5'000'000}};
+  ASSERT_EQ(timer_settime(timer, 0, &soon, nullptr), 0);
+  taker.join();
+  EXPECT_EQ(error, EINTR);
+  EXPECT_EQ(g_calls, 1);
+  timer_delete(timer);
+  ASSERT_EQ(routed::pthread_sigmask(SIG_UNBLOCK, &set, nullptr), 0);
+}
+
+TEST_F(SignalsTest, ABusyCarrierTakesWhatOnlyOneFiberWouldTake) {
+  const sigset_t set = set_with(SIGUSR1);
+  ASSERT_EQ(routed::pthread_sigmask(SIG_BLOCK, &set, nullptr), 0);
+  FiberThread taker([&] {
+    sigset_t none;
+    sigemptyset(&none);
+    EXPECT_EQ(routed::sigsuspend(&none), -1);
+  });
+  run_until([&] { return taker.parked(); });
+  kill(getpid(), SIGUSR1);
+  bool over = false;
+  FiberThread busy([&] { run_until([&] { return over; }); });
+  run_until([&] { return taker.fiber().done(); });
+  over = true;
+  EXPECT_EQ(g_calls, 1);
+  ASSERT_EQ(routed::pthread_sigmask(SIG_UNBLOCK, &set, nullptr), 0);
+}
+
+TEST_F(SignalsTest, ASignalThatAFiberBlocksIsKeptForIt) {
+  static Fiber* handled_on;
+  handled_on = nullptr;
+  const struct sigaction action = action_of([](int) { handled_on = Carrier::running_fiber(); });
+  ASSERT_EQ(routed::sigaction(SIGUSR1, &action, nullptr), 0);
+  bool blocked = false, open = false;
+  FiberThread target([&] {
+    const sigset_t set = set_with(SIGUSR1);
+    ASSERT_EQ(routed::pthread_sigmask(SIG_BLOCK, &set, nullptr), 0);
+    blocked = true;
+    run_until([&] { return open; });
+    sigset_t pending;
+    ASSERT_EQ(routed::sigpending(&pending), 0);
+    EXPECT_TRUE(sigismember(&pending, SIGUSR1));
+    ASSERT_EQ(routed::pthread_sigmask(SIG_UNBLOCK, &set, nullptr), 0);
+    EXPECT_EQ(handled_on, Carrier::running_fiber());
+    ASSERT_EQ(routed::sigpending(&pending), 0);
+    EXPECT_FALSE(sigismember(&pending, SIGUSR1));
+  });
+  run_until([&] { return blocked; });
+  EXPECT_EQ(routed::pthread_kill(target.handle(), SIGUSR1), 0);
+  for (int i = 0; i < 100; ++i) routed::sched_yield();
+  EXPECT_EQ(handled_on, nullptr);
+  sigset_t pending;
+  ASSERT_EQ(routed::sigpending(&pending), 0);
+  EXPECT_FALSE(sigismember(&pending, SIGUSR1)) << "it is not for this thread";
+  EXPECT_EQ(routed::pthread_sigqueue(target.handle(), SIGUSR1, {}), EAGAIN);
+  open = true;
+}
+
+TEST_F(SignalsTest, AFiberRaisesASignalForItself) {
+  FiberThread other([] {
+    const sigset_t set = set_with(SIGUSR1);
+    ASSERT_EQ(routed::pthread_sigmask(SIG_BLOCK, &set, nullptr), 0);
+    EXPECT_EQ(routed::raise(SIGUSR1), 0);
+    for (int i = 0; i < 100; ++i) routed::sched_yield();
+    EXPECT_EQ(g_calls, 0);
+    int number = 0;
+    EXPECT_EQ(routed::sigwait(&set, &number), 0);
+    EXPECT_EQ(number, SIGUSR1);
+    EXPECT_EQ(routed::raise(-1), -1);
+    EXPECT_EQ(errno, EINVAL);
+  });
+  for (int i = 0; i < 50; ++i) routed::sched_yield();
+  other.join();
+  EXPECT_EQ(g_calls, 0);
+}
+
+TEST_F(SignalsTest, SigwaitTakesWhatWasSentToItsFiber) {
+  int number = 0;
+  siginfo_t info{};
+  FiberThread waiter([&] {
+    const sigset_t set = set_with(SIGUSR1);
+    ASSERT_EQ(routed::pthread_sigmask(SIG_BLOCK, &set, nullptr), 0);
+    EXPECT_EQ(routed::sigwait(&set, &number), 0);
+    EXPECT_EQ(routed::sigwaitinfo(&set, &info), SIGUSR1);
+  });
+  run_until([&] { return waiter.parked(); });
+  EXPECT_EQ(routed::pthread_kill(waiter.handle(), SIGUSR1), 0);
+  run_until([&] { return number != 0; });
+  EXPECT_EQ(number, SIGUSR1);
+  run_until([&] { return waiter.parked(); });
+  EXPECT_EQ(routed::pthread_kill(waiter.handle(), SIGUSR1), 0);
+  waiter.join();
+  EXPECT_EQ(info.si_code, SI_TKILL);
+  EXPECT_EQ(g_calls, 0);
+}
+
+TEST_F(SignalsTest, AQueuedValueArrives) {
+  static int value;
+  struct sigaction action {};
+  action.sa_sigaction = [](int, siginfo_t* info, void*) { value = info->si_value.sival_int; };
+  action.sa_flags = SA_SIGINFO;
+  ASSERT_EQ(routed::sigaction(SIGUSR1, &action, nullptr), 0);
+  FiberThread target([] { EXPECT_EQ(routed::pause(), -1); });
+  run_until([&] { return target.parked(); });
+  EXPECT_EQ(routed::pthread_sigqueue(target.handle(), SIGUSR1, {.sival_int = 42}), 0);
+  target.join();
+  EXPECT_EQ(value, 42);
+}
+
+TEST_F(SignalsTest, TheOlderNamesKeepTheFibersMask) {
+  EXPECT_EQ(routed::sighold(SIGUSR1), 0);
+  bool other_open = false;
+  sigset_t seen;
+  FiberThread other([&] {
+    const int former = routed::sigsetmask(0);
+    EXPECT_TRUE(static_cast<unsigned>(former) & signal_bit(SIGUSR1)) << "inherited";
+    other_open = true;
+    run_until([&] { return !other_open; });
+    EXPECT_EQ(routed::sigblock(1 << (SIGUSR2 - 1)), 0);
+    EXPECT_EQ(routed::sigsetmask(0), 1 << (SIGUSR2 - 1));
+  });
+  run_until([&] { return other_open; });
+  routed::pthread_sigmask(SIG_BLOCK, nullptr, &seen);
+  EXPECT_TRUE(sigismember(&seen, SIGUSR1));
+  other_open = false;
+  other.join();
+  EXPECT_EQ(routed::raise(SIGUSR1), 0);
+  EXPECT_EQ(routed::__xpg_sigpause(SIGUSR1), -1);
+  EXPECT_EQ(errno, EINTR);
+  EXPECT_EQ(g_calls, 1);
+  EXPECT_EQ(routed::sigrelse(SIGUSR1), 0);
+  EXPECT_EQ(routed::sighold(1000), -1);
 }
 
 TEST_F(SignalsTest, AForkChildHasOneFiberAndAnEngineThatWorks) {
