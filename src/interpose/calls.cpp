@@ -63,7 +63,8 @@ std::span<const Call> all_calls() noexcept {
       WEFT_LOCKS_CALLS(WEFT_LOCKS_ROW) WEFT_LOCKS_ALIASES(WEFT_LOCKS_ALIAS)              //
       WEFT_THREADS_CALLS(WEFT_THREADS_ROW) WEFT_THREADS_ALIASES(WEFT_THREADS_ALIAS)      //
       WEFT_THREADS_ROW(pthread_exit)                                                     //
-      WEFT_SIGNALS_CALLS(WEFT_SIGNALS_ROW) WEFT_SIGNALS_ALIASES(WEFT_SIGNALS_ALIAS)      //
+      WEFT_THREADS_ALIAS(thrd_exit, pthread_exit)  // an int is the lower half of the word that joiners get
+      WEFT_SIGNALS_CALLS(WEFT_SIGNALS_ROW) WEFT_SIGNALS_ALIASES(WEFT_SIGNALS_ALIAS)  //
       {"vfork", erase(&routed::weft_vfork), Family::kSignals,
        reinterpret_cast<const void* const*>(&real::vfork)},
       {"__vfork", erase(&routed::weft_vfork), Family::kSignals,

@@ -46,7 +46,7 @@ struct Installation {
   }
 
   bool wanted(const elf::Site& site) const noexcept {
-    if (strcmp(site.route.symbol, "pthread_create") != 0) return true;
+    if (!creates_thread(site.route.symbol)) return true;
     if (settings.threads == Threads::kPython) return is_interpreter(site);
     return settings.threads == Threads::kAll;
   }
@@ -99,7 +99,7 @@ int install(const Settings& settings) noexcept {
     pthread_atfork([] { g_installation->patcher.before_fork(); },
                    [] { g_installation->patcher.after_fork(); },
                    [] { g_installation->patcher.after_fork(); });
-    set_loading_patcher(g_installation->patcher);
+    set_loading_patcher(g_installation->patcher, g_installation->settings);
     set_thread_settings(g_installation->settings);
   }
   g_installation->settings = settings;

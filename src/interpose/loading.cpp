@@ -17,6 +17,7 @@ namespace weft::interpose {
 namespace {
 
 elf::Patcher* g_patcher = nullptr;
+const Settings* g_settings = nullptr;
 
 // A `ret` instruction in the object that contains `caller`. dlopen searches by the run path of the object
 // that calls it, which it tells by its return address, and through us that would be this library.
@@ -64,10 +65,33 @@ void loaded() noexcept {
   if (Carrier* carrier = Carrier::current()) carrier->refresh_addresses();
 }
 
+// What dlsym() and dlvsym() answer in place of `found`. Whose threads become fibers is decided by the object
+// that creates them, which is not known here: only if everybody's do.
+void* answer(const char* symbol, void* found) noexcept {
+  if (!found) return nullptr;
+  if (creates_thread(symbol) && g_settings->threads != Threads::kAll) return found;
+  ErrnoKeeper keeper;
+  return g_patcher->found_by_name(symbol, found);
+}
+
 }  // namespace
 
-void set_loading_patcher(elf::Patcher& patcher) noexcept {
+void set_loading_patcher(elf::Patcher& patcher, const Settings& settings) noexcept {
   g_patcher = &patcher;
+  g_settings = &settings;
+}
+
+bool creates_thread(const char* symbol) noexcept {
+  return strcmp(symbol, "pthread_create") == 0 || strcmp(symbol, "thrd_create") == 0;
+}
+
+// Both search from the object that calls them on if the handle is RTLD_NEXT or RTLD_DEFAULT.
+void* routed::dlsym(void* handle, const char* symbol) noexcept {
+  return answer(symbol, call_from(__builtin_return_address(0), real::dlsym, handle, symbol, nullptr));
+}
+
+void* routed::dlvsym(void* handle, const char* symbol, const char* version) noexcept {
+  return answer(symbol, call_from(__builtin_return_address(0), real::dlvsym, handle, symbol, version));
 }
 
 void* routed::dlopen(const char* file, int mode) noexcept {

@@ -2,10 +2,14 @@
 #pragma once
 
 #include "interpose/elf/patcher.hpp"
+#include "runtime/settings.hpp"
 
 namespace weft::interpose {
 
-/// Called by install(): the patcher to tell of loaded objects.
-void set_loading_patcher(elf::Patcher& patcher) noexcept;
+/// Called by install(): the patcher to tell of loaded objects, and the settings that are in force.
+void set_loading_patcher(elf::Patcher& patcher, const Settings& settings) noexcept;
+
+/// True for the names of the functions that create threads.
+bool creates_thread(const char* symbol) noexcept;
 
 }  // namespace weft::interpose

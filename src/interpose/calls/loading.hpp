@@ -3,5 +3,7 @@
 #define WEFT_LOADING_CALLS(X) \
   X(dlopen)                   \
   X(dlmopen)                  \
-  X(dlclose)
+  X(dlclose)                  \
+  X(dlsym)                    \
+  X(dlvsym)
 #define WEFT_LOADING_ALIASES(Y)

@@ -27,6 +27,8 @@
   X(pthread_barrier_wait)       \
   X(pthread_spin_lock)          \
   X(pthread_once)               \
+  X(mtx_timedlock)              \
+  X(cnd_timedwait)              \
   X(syscall)
 #define WEFT_LOCKS_ALIASES(Y)                       \
   Y(mtx_lock, pthread_mutex_lock)                   \

@@ -25,10 +25,16 @@
   X(pthread_key_delete)       \
   X(pthread_getspecific)      \
   X(pthread_setspecific)      \
-  X(gettid)
+  X(gettid)                   \
+  X(thrd_create)              \
+  X(thrd_join)                \
+  X(thrd_detach)
 #define WEFT_THREADS_ALIASES(Y)                 \
   Y(__pthread_key_create, pthread_key_create)   \
   Y(__pthread_getspecific, pthread_getspecific) \
   Y(__pthread_setspecific, pthread_setspecific) \
   Y(thrd_current, pthread_self)                 \
-  Y(tss_get, pthread_getspecific)
+  Y(tss_create, pthread_key_create)             \
+  Y(tss_delete, pthread_key_delete)             \
+  Y(tss_get, pthread_getspecific)               \
+  Y(tss_set, pthread_setspecific)

@@ -153,6 +153,13 @@ bool Patcher::is_runtime(std::uintptr_t address) const noexcept {
                      [&](const AddressRange& r) { return r.contains(address); });
 }
 
+void* Patcher::found_by_name(const char* symbol, void* address) const {
+  const auto target = targets_.find(symbol);  // never changes
+  if (target == targets_.end() || !target->second.in_libc || address != libc_symbol(symbol)) return address;
+  std::lock_guard guard(lock_);
+  return active_ ? target->second.route->replacement : address;
+}
+
 PatchReport Patcher::patch() {
   {
     std::lock_guard guard(lock_);

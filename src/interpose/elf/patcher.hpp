@@ -126,6 +126,10 @@ class Patcher {
   // loader's lock.
   RestoreReport restore();
 
+  // What a lookup of `symbol` that found `address` is to answer: the replacement if patches are in force and
+  // that is libc's own function, else `address`. Asks no filter.
+  void* found_by_name(const char* symbol, void* address) const;
+
   // The path of the object that contains `address`; empty if no known one does. The characters live as long
   // as the patcher. Does not take the loader's lock.
   std::string_view object_of(const void* address) const noexcept;
