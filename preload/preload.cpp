@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include <climits>
 #include <cstdlib>
 #include <cstring>
 
@@ -16,13 +17,31 @@
 
 namespace {
 
-// Is this the process that is to run under Weft? A shell, env, xargs, make on the way to it is not: there the
-// library stays dormant and the environment as it is. Where the threads of all are asked for there is nothing
-// to wait for.
+// Programs that only start the one which is meant: shells (many a `python3` is a shell script), and those
+// that set something first. `make`, test runners and supervisors are not among them: who asks for all threads
+// of those has them.
+bool is_launcher() {
+  static constexpr const char* kLaunchers[] = {
+      "sh",   "bash",   "dash",  "zsh",    "ksh",    "mksh",    "fish",    "busybox", "env", "xargs",
+      "nice", "ionice", "nohup", "setsid", "stdbuf", "timeout", "taskset", "chrt",    "time"};
+  char path[PATH_MAX];
+  const ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
+  if (length <= 0) return false;
+  path[length] = '\0';
+  const char* slash = strrchr(path, '/');
+  const char* name = slash ? slash + 1 : path;
+  for (const char* launcher : kLaunchers)
+    if (strcmp(name, launcher) == 0) return true;
+  return false;
+}
+
+// Is this the process that is to run under Weft? A shell, env, xargs, make on the way to an interpreter is
+// not: there the library stays dormant and the environment as it is. Where the threads of all are asked for,
+// or of none, it is the first program that does anything itself.
 bool is_host() {
+  if (dlsym(RTLD_DEFAULT, "Py_BytesMain") || dlsym(RTLD_DEFAULT, "Py_RunMain")) return true;
   const char* threads = getenv("WEFT_THREADS");
-  if (threads && *threads && strcmp(threads, "python") != 0) return true;
-  return dlsym(RTLD_DEFAULT, "Py_BytesMain") || dlsym(RTLD_DEFAULT, "Py_RunMain");
+  return threads && *threads && strcmp(threads, "python") != 0 && !is_launcher();
 }
 
 void say(const std::string& text) {

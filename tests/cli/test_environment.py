@@ -138,6 +138,17 @@ def test_threads_all_takes_the_first_program(weft, compile_c):
     assert "weft: process" in done.stderr
 
 
+@pytest.mark.parametrize("threads", ["all", "none"])
+@pytest.mark.parametrize("launcher", [["sh", "-c", 'exec "$0"'], ["sh", "-c", '"$0"; true'], ["env", "A=1"],
+                                      ["timeout", "20"], ["nice", "env", "A=1", "sh", "-c", '"$0"; true']])
+def test_launchers_are_not_taken_for_the_first_program(weft, compile_c, threads, launcher):
+    program = compile_c("program", "#include <stdio.h>\n#include <stdlib.h>\n"
+                                   "int main(void) { printf(\"%d\", !getenv(\"LD_PRELOAD\")); return 0; }")
+    done = weft("run", f"--threads={threads}", "--verbose", *launcher, program)
+    assert done.stdout == "1"
+    assert done.stderr.count("slots of libc calls routed") == 1
+
+
 def test_the_library_needs_libc_alone_and_exports_nothing():
     dynamic = subprocess.run(["readelf", "-d", str(PRELOAD)], capture_output=True, text=True, check=True).stdout
     needed = [line.split("[")[1].rstrip("]") for line in dynamic.splitlines() if "(NEEDED)" in line]
