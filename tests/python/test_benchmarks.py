@@ -1,0 +1,52 @@
+"""The Python benchmarks run, plain and under weft, and print what they are for. Not what the figures are."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from weft_run import ROOT, clean_environment, weft_program
+
+FIGURES = {
+    "echo": ["round trips/s"],
+    "http_server": ["requests/s", "p50, ms", "p99, ms", "clients served", "errors (resets, timeouts)"],
+    "lock_ping_pong": ["us a round trip"],
+    "preemption": ["least share of a fair one, %", "main wakes late, ms"],
+    "raw_threads": ["us each to start", "us each until it sleeps", "KiB each", "memory mappings in all"],
+    "thread_start": ["us each", "KiB each"],
+}
+
+
+def run(script, *arguments):
+    return subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, timeout=60,
+                          env=clean_environment(), check=False)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_benchmark_compares_both_sides(name):
+    done = run(ROOT / "bench" / f"{name}.py", "--quick", "--weft", weft_program())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "gives no figures" not in done.stdout
+    for figure in FIGURES[name]:
+        assert re.search(rf"^  {re.escape(figure)} +[\d.,]+ +[\d.,]+", done.stdout, re.MULTILINE), done.stdout
+    assert "run 1 of 1: weft run" in done.stderr
+
+
+def test_every_benchmark_is_tested():
+    assert {script.stem for script in (ROOT / "bench").glob("*.py")} == set(FIGURES)
+
+
+def test_benchmark_without_weft_says_how_to_get_it():
+    done = run(ROOT / "bench" / "echo.py", "--weft", "/nowhere/weft")
+    assert done.returncode == 2
+    assert "no weft at /nowhere/weft: run `make build`" in done.stderr
+
+
+def test_benchmark_fails_where_weft_gives_no_figures(tmp_path):
+    broken = tmp_path / "weft"
+    broken.write_text("#!/bin/sh\necho out of order >&2\nexit 3\n")
+    broken.chmod(0o755)
+    done = run(ROOT / "bench" / "thread_start.py", "--quick", "--weft", broken)
+    assert done.returncode == 1
+    assert "weft run gives no figures: out of order" in done.stdout
