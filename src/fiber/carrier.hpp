@@ -63,6 +63,13 @@ class Carrier {
   /// Lets every fiber that is ready run before the caller goes on. Returns at once where there is none.
   void yield() noexcept;
 
+  /// For calls that need not wait: a yield() if something came up that the carrier would look at between
+  /// switches. The monitor sees to it that this is so at least every tick while others wait.
+  void give_way() noexcept {
+    if (attention_.load(std::memory_order_relaxed) != 0) [[unlikely]]
+      tend_and_yield();
+  }
+
   /// Suspends the running fiber, which has announced its wait with begin_wait(), until an unpark() of it or
   /// until `deadline` (absolute, of the carrier's clock).
   Wake park(Nanos deadline = kNever) noexcept;
@@ -122,7 +129,7 @@ class Carrier {
   int thread_id() const noexcept { return thread_id_; }
   /// The running fiber as another thread sees it: it may have changed by the time the caller looks.
   Fiber* running_racy() const noexcept { return __atomic_load_n(&running_, __ATOMIC_RELAXED); }
-  /// Makes a busy carrier poll at its next switch.
+  /// Makes a busy carrier poll at its next switch, and a fiber that does I/O without ever waiting give way.
   void ask_for_poll() noexcept { attention_.fetch_or(kPollAsked, std::memory_order_relaxed); }
   Stats stats() const noexcept;
 

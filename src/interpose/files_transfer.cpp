@@ -325,6 +325,7 @@ void close_reopened(int fd) noexcept {
 }
 
 ssize_t transfer(const Transfer& t) noexcept {
+  give_way();
   // Writes to files are not split, since appending is atomic, and RWF_NOWAIT may do a part only.
   if (t.writing && (t.offset != kAtPosition || position_of(t.fd) >= 0)) return transfer_by_kind(t, true);
   const long result = now_or_never(t, t.vectors, t.count);

@@ -95,7 +95,10 @@ int epoll_as_fiber(int set, epoll_event* events, int count, Nanos deadline, cons
 }  // namespace
 
 int routed::poll(pollfd* descriptors, nfds_t count, int timeout) noexcept {
-  if (timeout == 0) return real::poll(descriptors, count, timeout);
+  if (timeout == 0) {
+    give_way();
+    return real::poll(descriptors, count, timeout);
+  }
   WEFT_STRAIGHT(poll, descriptors, count, timeout)
   return poll_as_fiber(descriptors, count, timeout, "poll");
 }
@@ -103,7 +106,10 @@ int routed::poll(pollfd* descriptors, nfds_t count, int timeout) noexcept {
 int routed::__poll_chk(pollfd* descriptors, nfds_t count, int timeout, size_t size) noexcept {
   if (size / sizeof *descriptors < count)
     return real::__poll_chk(descriptors, count, timeout, size);  // aborts
-  if (timeout == 0) return real::poll(descriptors, count, timeout);
+  if (timeout == 0) {
+    give_way();
+    return real::poll(descriptors, count, timeout);
+  }
   WEFT_STRAIGHT(poll, descriptors, count, timeout)
   return poll_as_fiber(descriptors, count, timeout, "poll");
 }
@@ -122,7 +128,10 @@ int routed::__ppoll_chk(pollfd* descriptors, nfds_t count, const timespec* timeo
 }
 
 int routed::epoll_wait(int set, epoll_event* events, int count, int timeout) noexcept {
-  if (timeout == 0) return real::epoll_wait(set, events, count, timeout);
+  if (timeout == 0) {
+    give_way();
+    return real::epoll_wait(set, events, count, timeout);
+  }
   WEFT_STRAIGHT(epoll_wait, set, events, count, timeout)
   return epoll_as_fiber(set, events, count, deadline_of(timeout), nullptr, "epoll_wait");
 }

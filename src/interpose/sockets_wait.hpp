@@ -23,9 +23,12 @@ inline bool may_pin() noexcept {
 }
 
 /// Where the caller cannot switch: libc's call instead, the last thing the routed one does, so that a thread
-/// cancelled in it need not unwind through us.
+/// cancelled in it need not unwind through us. On a fiber, which may find its sockets ready for ever, others
+/// get their turn first if that is due.
 #define WEFT_STRAIGHT(name, ...)                      \
-  if (!current_fiber()) [[unlikely]] {                \
+  if (Fiber* const self = current_fiber()) {          \
+    self->carrier().give_way();                       \
+  } else {                                            \
     if (!may_pin()) return real::name(__VA_ARGS__);   \
     PinScope pin(#name, __builtin_return_address(0)); \
     return real::name(__VA_ARGS__);                   \

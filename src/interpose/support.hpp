@@ -33,6 +33,11 @@ inline Fiber* current_fiber() noexcept {
   return &thread.carrier->running();
 }
 
+/// For calls that never wait, which a program may make in a loop: see Carrier::give_way().
+inline void give_way() noexcept {
+  if (Fiber* self = current_fiber()) self->carrier().give_way();
+}
+
 /// Nanoseconds from now until `time` of `clock`, as a CLOCK_MONOTONIC deadline; in the past: now. A clock
 /// that is set while the wait lasts is not followed.
 inline Nanos monotonic_deadline(clockid_t clock, const timespec& time) noexcept {
