@@ -83,26 +83,29 @@ void Carrier::refresh_addresses() noexcept {
   set_interpreter_state(interpreter_state);
 }
 
-void Carrier::enqueue(Fiber& fiber) noexcept {
+inline void Carrier::enqueue(Fiber& fiber, Turn turn) noexcept {
   fiber.state_.store(Fiber::State::kReady, std::memory_order_relaxed);
-  ready_.push(fiber);
+  if (turn == Turn::kNext)
+    ready_.push_favoured(fiber);
+  else
+    ready_.push(fiber);
   ready_count_.store(ready_count_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 
 void Carrier::start(Fiber& fiber) noexcept {
   fiber.retain();
-  make_ready(fiber);
+  make_ready(fiber, Turn::kNext);
 }
 
-void Carrier::make_ready(Fiber& fiber) noexcept {
+void Carrier::make_ready(Fiber& fiber, Turn turn) noexcept {
   if (Carrier::current() == this) {
-    enqueue(fiber);
+    enqueue(fiber, turn);
     return;
   }
   // The fiber's own node is free: it is posted at most once, until it has run.
   fiber.inbox_.owner = &fiber;
   fiber.inbox_.run = [](InboxNode& node, Carrier& carrier) noexcept {
-    carrier.enqueue(*static_cast<Fiber*>(node.owner));
+    carrier.enqueue(*static_cast<Fiber*>(node.owner), Turn::kInOrder);
   };
   post(fiber.inbox_);
 }
@@ -167,6 +170,7 @@ inline bool Carrier::count_switch() noexcept {
 void Carrier::tend() noexcept {
   constexpr int kMaxSkipped = 4;  // should the clock stand still
   const bool asked = attend() & kPollAsked;
+  if (asked) ready_.limit_row();
   const uint64_t count = switches_.load(std::memory_order_relaxed);
   if (count < tend_at_ && !asked) return;
   reap();
@@ -383,7 +387,7 @@ void Carrier::reset_after_fork() noexcept {
   next_timer_.store(timers_.next_deadline(), std::memory_order_relaxed);
   ready_.clear();
   ready_count_.store(0, std::memory_order_relaxed);
-  if (survivor.state() == Fiber::State::kReady) enqueue(survivor);
+  if (survivor.state() == Fiber::State::kReady) enqueue(survivor, Turn::kInOrder);
   inbox_.store(nullptr, std::memory_order_relaxed);
   attention_.store(0, std::memory_order_relaxed);
   sleeping_.store(false, std::memory_order_relaxed);

@@ -14,7 +14,8 @@ namespace weft {
 
 class Monitor;
 
-/// Runs fibers, first in first out, on the OS thread that attached it.
+/// Runs fibers on the OS thread that attached it: first in first out, except that a fiber which the running
+/// one starts or hands something over to (Turn::kNext) comes before those that queue.
 ///
 /// There is no scheduler fiber: a fiber that parks looks for the next ready one and switches to it directly;
 /// when there is none, it waits for events on its own stack. However busy the carrier is, timers are looked
@@ -80,8 +81,8 @@ class Carrier {
   /// Ends the running fiber, which must not be the main one. Its joiners see it done at once.
   [[noreturn]] void exit_fiber(void* result) noexcept;
 
-  /// Puts an unparked fiber on the ready queue. Any thread.
-  void make_ready(Fiber& fiber) noexcept;
+  /// Puts an unparked fiber on the ready queue. Any thread; `turn` counts on the carrier's own only.
+  void make_ready(Fiber& fiber, Turn turn = Turn::kInOrder) noexcept;
 
   /// Has `node.run(node, *this)` called on the carrier's thread, soon. Any thread; not from a signal handler.
   void post(InboxNode& node) noexcept;
@@ -158,7 +159,7 @@ class Carrier {
   static void fiber_entry(transfer_t from) noexcept;
   void apply_signal_mask(uint64_t mask) noexcept;
   void let_signals_in() noexcept;
-  void enqueue(Fiber& fiber) noexcept;
+  void enqueue(Fiber& fiber, Turn turn) noexcept;
 
   // What a switch touches comes first.
   std::atomic<uint64_t> switches_{0};

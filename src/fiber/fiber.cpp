@@ -227,13 +227,13 @@ uint64_t Fiber::begin_wait(uint8_t flags, const WaitReason& reason) noexcept {
   return ticket;
 }
 
-bool Fiber::unpark(uint64_t ticket, Wake wake) noexcept {
+bool Fiber::unpark(uint64_t ticket, Wake wake, Turn turn) noexcept {
   uint64_t seen = wait_.load(std::memory_order_relaxed);
   do {
     if ((seen & ~uint64_t{0xff}) != ticket || !(seen & kWaiting)) return false;
   } while (!wait_.compare_exchange_weak(seen, ticket | static_cast<uint64_t>(wake), std::memory_order_acq_rel,
                                         std::memory_order_relaxed));
-  carrier_->make_ready(*this);
+  carrier_->make_ready(*this, turn);
   return true;
 }
 

@@ -24,6 +24,12 @@ enum class Wake : uint8_t {
   kClosed,       ///< what it waited on was closed
 };
 
+/// When a fiber that has been made ready runs.
+enum class Turn : uint8_t {
+  kInOrder,  ///< after those that are ready already
+  kNext,     ///< before them, within limits (ReadyQueue)
+};
+
 /// What a fiber waits for, as counted and shown. Keep `to_string` in step.
 enum class WaitKind : uint8_t { kIo, kSleep, kLock, kJoin, kOffload, kChild, kOther };
 inline constexpr int kWaitKinds = 7;
@@ -84,7 +90,7 @@ class alignas(64) Fiber {
   /// Ends the wait `ticket` names. False if it had ended. Any thread; not from a signal handler. The caller
   /// makes sure that the block is still this fiber's (it holds a lock that the fiber must take before it goes
   /// on, or a reference).
-  bool unpark(uint64_t ticket, Wake wake) noexcept;
+  bool unpark(uint64_t ticket, Wake wake, Turn turn = Turn::kInOrder) noexcept;
 
   /// Ends the present wait if there is one that has `flag` among its flags. Any thread.
   bool end_wait_if(WaitFlags flag, Wake wake) noexcept;

@@ -115,7 +115,7 @@ int ParkingLot::wake_slow(const void* address, int count) noexcept {
     remove(bucket, *waiter);
     if (waiter->fiber) {
       // Fails when the fiber's wait has ended otherwise meanwhile: then the next waiter gets the wake.
-      woken += waiter->fiber->unpark(waiter->ticket, Wake::kReady);
+      woken += waiter->fiber->unpark(waiter->ticket, Wake::kReady, Turn::kNext);
     } else {
       waiter->woken.store(1, std::memory_order_release);
       sys::futex_wake(&waiter->woken, 1);

@@ -48,6 +48,69 @@ TEST_F(Scheduling, WokenFibersQueueBehindThoseThatAreReady) {
   EXPECT_EQ(log, (Log{"ready", "woken"}));
 }
 
+TEST_F(Scheduling, StartedFiberRunsBeforeThoseThatEventsWoke) {
+  uint64_t ticket = 0;
+  Fiber* sleeper = spawn([&] {
+    wait(&ticket);
+    note("woken");
+  });
+  carrier.yield();
+  sleeper->unpark(ticket, Wake::kReady);
+  Fiber* started = spawn([&] { note("started"); });
+  Engine::join({started, sleeper});
+  EXPECT_EQ(log, (Log{"started", "woken"}));
+}
+
+// Two fibers hand something to each other, while a third is ready.
+struct HandingOver {
+  std::atomic<int> turn{0};
+  int count = 0;
+  bool stop = false;
+  std::function<void()> on_turn = [] {};
+
+  void play(int number) {
+    while (!stop) {
+      ParkingLot::instance().park(&turn, kNever, kUninterruptible, {WaitKind::kLock, "test"},
+                                  [&]() noexcept { return turn.load() != number && !stop; });
+      if (turn.load() != number) continue;
+      ++count;
+      on_turn();
+      turn.store(1 - number);
+      ParkingLot::instance().wake_one(&turn);
+    }
+    ParkingLot::instance().wake_all(&turn);
+  }
+};
+
+TEST_F(Scheduling, HandingOverGoesBeforeReadyFibersButStarvesNone) {
+  HandingOver game;
+  std::vector<Fiber*> players;
+  for (int i = 0; i < 2; ++i) players.push_back(spawn([&, i] { game.play(i); }));
+  int seen = 0, spread = 0;
+  for (int i = 0; i < 10; ++i) {
+    carrier.yield();
+    spread = std::max(spread, game.count - seen);
+    seen = game.count;
+  }
+  EXPECT_GT(seen, 10 * ReadyQueue::kMaxInRow / 2);
+  EXPECT_LE(spread, ReadyQueue::kMaxInRow + 2);
+  game.stop = true;
+  Engine::join(players);
+}
+
+TEST_F(Scheduling, HandingOverEndsWithTheSecondTickOfTheMonitor) {
+  HandingOver game;
+  game.on_turn = [&] { carrier.ask_for_poll(); };
+  std::vector<Fiber*> players;
+  for (int i = 0; i < 2; ++i) players.push_back(spawn([&, i] { game.play(i); }));
+  carrier.yield();
+  const int before = game.count;
+  carrier.yield();
+  EXPECT_LE(game.count - before, 3);
+  game.stop = true;
+  Engine::join(players);
+}
+
 TEST_F(Scheduling, ManyYieldersGetEqualShares) {
   constexpr int kFibers = 50, kYields = 2000;
   std::vector<int> turns(kFibers);
