@@ -37,17 +37,17 @@ void Identity::reset() noexcept {
   interpreter_state_ = nullptr;
 }
 
-int Identity::set_specific(pthread_key_t key, const void* value) noexcept {
+int Identity::set_specific(pthread_key_t key, const void* value, uint64_t generation) noexcept {
   if (key >= capacity_) {
     if (!value) return 0;
     const pthread_key_t capacity = (key + 4) & ~3u;
-    auto** values = static_cast<void**>(realloc(values_, capacity * sizeof(void*)));
+    auto* values = static_cast<Value*>(realloc(values_, capacity * sizeof(Value)));
     if (!values) return ENOMEM;
-    std::fill(values + capacity_, values + capacity, nullptr);
+    std::fill(values + capacity_, values + capacity, Value{});
     values_ = values;
     capacity_ = capacity;
   }
-  values_[key] = const_cast<void*>(value);
+  values_[key] = {const_cast<void*>(value), generation};
   return 0;
 }
 

@@ -52,10 +52,13 @@ class Identity {
     if (thread.has_more) exchange_more(from, to, thread);
   }
 
-  /// Thread-specific data (pthread_getspecific). A key that was never set holds null.
-  void* specific(pthread_key_t key) const noexcept { return key < capacity_ ? values_[key] : nullptr; }
+  /// Thread-specific data (pthread_getspecific). A key that was never set holds null, as does one that was
+  /// set as another generation of its number. For the fiber itself.
+  void* specific(pthread_key_t key, uint64_t generation = 0) const noexcept {
+    return key < capacity_ && values_[key].generation == generation ? values_[key].value : nullptr;
+  }
   /// Returns 0 or ENOMEM.
-  int set_specific(pthread_key_t key, const void* value) noexcept;
+  int set_specific(pthread_key_t key, const void* value, uint64_t generation = 0) noexcept;
   /// Keys below this may hold values.
   pthread_key_t specific_limit() const noexcept { return capacity_; }
 
@@ -66,6 +69,11 @@ class Identity {
   uint64_t signal_mask = 0;
 
  private:
+  struct Value {
+    void* value;
+    uint64_t generation;
+  };
+
   [[gnu::always_inline]] static void exchange_more(Identity& from, const Identity& to,
                                                    const ThreadAddresses& thread) noexcept {
     if (thread.exceptions[1]) {
@@ -82,7 +90,7 @@ class Identity {
   pthread_key_t capacity_ = 0;
   std::array<ExceptionState, 2> exceptions_{};
   void* interpreter_state_ = nullptr;
-  void** values_ = nullptr;
+  Value* values_ = nullptr;
 };
 
 }  // namespace weft

@@ -1,3 +1,4 @@
+#include <atomic>
 #include <deque>
 #include <set>
 #include <vector>
@@ -159,6 +160,30 @@ TEST_F(ThreadsTest, ADeletedKeyHoldsNothingWhenItsNumberComesBack) {
   go = true;
   thread.join();
   routed::pthread_key_delete(again);
+}
+
+TEST_F(ThreadsTest, OtherThreadsDeleteKeysWhileFibersSetTheirs) {
+  std::atomic<bool> stop{false};
+  std::atomic<int> deleted{0};
+  std::thread native([&] {
+    while (!stop) {
+      pthread_key_t key;
+      if (routed::pthread_key_create(&key, nullptr) != 0) continue;
+      routed::pthread_key_delete(key);
+      ++deleted;
+    }
+  });
+  run_until([&] { return deleted > 0; });
+  std::vector<pthread_key_t> keys(64);
+  for (pthread_key_t& key : keys) ASSERT_EQ(routed::pthread_key_create(&key, nullptr), 0);
+  for (int round = 0; round < 100; ++round)
+    FiberThread([&] {
+      for (pthread_key_t& key : keys) EXPECT_EQ(routed::pthread_setspecific(key, &key), 0);
+      for (pthread_key_t& key : keys) EXPECT_EQ(routed::pthread_getspecific(key), &key);
+    }).join();
+  stop = true;
+  native.join();
+  for (const pthread_key_t key : keys) routed::pthread_key_delete(key);
 }
 
 TEST_F(ThreadsTest, ExitRunsDestructorsOnTheWay) {
