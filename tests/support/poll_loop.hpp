@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -16,18 +17,22 @@
 #include <vector>
 
 #include "fiber/parking_lot.hpp"
+#include "poll/offload_pool.hpp"
 #include "poll/poller.hpp"
 
 namespace weft::test {
 
 /// A carrier attached to the calling thread, with a poller of its own. Fibers must have been joined before it
-/// goes.
+/// goes; it waits for threads of the pool that may still be about to wake it.
 class PollLoop {
  public:
   explicit PollLoop(Backend backend) : poller(Poller::create(backend)), carrier(clock, *poller) {
     EXPECT_TRUE(carrier.attach());
   }
-  ~PollLoop() { carrier.detach(); }
+  ~PollLoop() {
+    carrier.detach();
+    while (OffloadPool::instance().busy_threads() > 0) ::sched_yield();
+  }
   PollLoop(const PollLoop&) = delete;
   PollLoop& operator=(const PollLoop&) = delete;
 

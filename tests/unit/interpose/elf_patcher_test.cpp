@@ -19,9 +19,9 @@
 #include "interpose/elf/patcher.hpp"
 
 #ifdef __SANITIZE_THREAD__
-// The names of objects are written and read under the loader's lock, which ThreadSanitizer does not see.
+// The list of objects is written, read and freed under the loader's lock, which ThreadSanitizer does not see.
 extern "C" __attribute__((visibility("default"))) const char* __tsan_default_suppressions() {
-  return "race:dl_iterate_phdr\n";
+  return "race:dl_iterate_phdr\nrace:_dl_close_worker\n";
 }
 #endif
 

@@ -207,12 +207,12 @@ TEST_F(ThreadsTest, NativeThreadsCreateAndJoinFibers) {
     EXPECT_EQ(routed::pthread_join(thread, &fiber), 0);
     EXPECT_NE(fiber, nullptr);
   });
-  bool joined = false;
+  std::atomic<bool> joined{false};
   std::thread watcher([&] {
     native.join();
     joined = true;
   });
-  run_until([&] { return joined; });
+  run_until([&] { return joined.load(); });
   watcher.join();
 }
 
