@@ -340,7 +340,7 @@ void Carrier::reap() noexcept {
 
 Wake Carrier::park(Nanos deadline) noexcept {
   Fiber& self = *running_;
-  auto& parks = parks_[static_cast<int>(self.reason_.kind)];
+  auto& parks = parks_[static_cast<int>(WaitKind{self.kind_})];
   parks.store(parks.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   // No timer for a wait that has ended already (cancelled before it began; its event found while arming).
   if (deadline != kNever && (self.wait_.load(std::memory_order_relaxed) & Fiber::kWaiting)) {

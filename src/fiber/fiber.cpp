@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -55,8 +56,8 @@ class FiberTable {
     fiber.pending_signals.store(0, std::memory_order_relaxed);
     fiber.awaited_signals.store(0, std::memory_order_relaxed);
     fiber.attachment = fiber.argument_ = fiber.result_ = nullptr;
-    fiber.reason_ = {};
-    fiber.name_[0] = '\0';
+    fiber.set_wait_reason({});
+    fiber.set_name("");
     Guard guard(lock_);
     fiber.next_ = free_;
     free_ = &fiber;
@@ -215,10 +216,11 @@ void Fiber::release() noexcept {
 }
 
 uint64_t Fiber::begin_wait(uint8_t flags, const WaitReason& reason) noexcept {
-  reason_ = reason;
+  set_wait_reason(reason);
   since_ = carrier_->coarse_now();
   const uint64_t ticket = (wait_.load(std::memory_order_relaxed) & ~uint64_t{0xff}) + kTicketStep;
-  state_.store(State::kParked, std::memory_order_relaxed);
+  // release: who sees it parked, by state(), sees why.
+  state_.store(State::kParked, std::memory_order_release);
   // seq_cst: either cancel() sees this wait, or the check below sees its request.
   wait_.store(ticket | kWaiting | ((uint64_t{flags} & kWaitFlagMask) << kFlagShift),
               std::memory_order_seq_cst);
@@ -256,8 +258,15 @@ void Fiber::cancel() noexcept {
 }
 
 void Fiber::set_name(const char* name) noexcept {
-  strncpy(name_, name, sizeof name_ - 1);
-  name_[sizeof name_ - 1] = '\0';
+  Name text{};
+  strncpy(text.data(), name, text.size() - 1);
+  const auto words = std::bit_cast<std::array<uint64_t, 2>>(text);
+  name_[0] = words[0];
+  name_[1] = words[1];
+}
+
+Fiber::Name Fiber::name() const noexcept {
+  return std::bit_cast<Name>(std::array<uint64_t, 2>{name_[0], name_[1]});
 }
 
 }  // namespace weft

@@ -1,6 +1,7 @@
 // The control block of a fiber.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 
@@ -52,6 +53,22 @@ struct WaitReason {
   int descriptor = -1;           ///< the descriptor waited on
 };
 
+/// A word that other threads may look at while its owner changes it, by relaxed accesses: what is seen need
+/// not fit what else is seen.
+template <typename T>
+class Relaxed {
+ public:
+  constexpr Relaxed(T value = {}) noexcept : value_(value) {}
+  operator T() const noexcept { return value_.load(std::memory_order_relaxed); }
+  Relaxed& operator=(T value) noexcept {
+    value_.store(value, std::memory_order_relaxed);
+    return *this;
+  }
+
+ private:
+  std::atomic<T> value_;
+};
+
 /// Something a carrier is to do, handed over from any thread. Lives in what posts it, until run.
 struct InboxNode {
   InboxNode* next = nullptr;
@@ -60,8 +77,8 @@ struct InboxNode {
 };
 
 /// A fiber's control block. Blocks are type-stable: they are recycled, never unmapped, so that reading one
-/// that has ended is harmless (a dump does). Reference-counted: one reference from start to end, one for each
-/// handle.
+/// that runs or has ended is harmless (a dump does): what it is and what it waits for. Reference-counted: one
+/// reference from start to end, one for each handle.
 class alignas(64) Fiber {
  public:
   using Entry = void* (*)(void* argument);
@@ -116,12 +133,13 @@ class alignas(64) Fiber {
   void* result() const noexcept { return result_; }
   void set_result(void* result) noexcept { result_ = result; }
 
-  /// At most 15 bytes are kept, as for threads.
+  /// At most 15 bytes are kept, as for threads. Any thread, as all that follows.
   void set_name(const char* name) noexcept;
-  const char* name() const noexcept { return name_; }
+  using Name = std::array<char, 16>;
+  Name name() const noexcept;
 
   /// As of the last begin_wait(); meaningful while parked.
-  const WaitReason& wait_reason() const noexcept { return reason_; }
+  WaitReason wait_reason() const noexcept { return {kind_, call_, object_, descriptor_}; }
   Nanos waiting_since() const noexcept { return since_; }
   /// The saved context of a fiber that is not running; null if it never ran.
   fcontext_t context() const noexcept { return context_; }
@@ -164,6 +182,12 @@ class alignas(64) Fiber {
   static Fiber* allocate() noexcept;
   static void count_done() noexcept;
   static void reset_after_fork(Fiber* survivor) noexcept;
+  void set_wait_reason(const WaitReason& reason) noexcept {
+    kind_ = reason.kind;
+    call_ = reason.call;
+    object_ = reason.object;
+    descriptor_ = reason.descriptor;
+  }
   void end_wait() noexcept {
     wait_.store(wait_.load(std::memory_order_relaxed) & ~uint64_t{0xff}, std::memory_order_relaxed);
   }
@@ -189,10 +213,13 @@ class alignas(64) Fiber {
   Entry entry_ = nullptr;
   void* argument_ = nullptr;
   void* result_ = nullptr;
-  WaitReason reason_;
-  Nanos since_ = 0;
-  uint64_t id_ = 0;
-  char name_[16] = {};
+  Relaxed<WaitKind> kind_{WaitKind::kOther};
+  Relaxed<const char*> call_{""};
+  Relaxed<const void*> object_;
+  Relaxed<int> descriptor_{-1};
+  Relaxed<Nanos> since_;
+  Relaxed<uint64_t> id_;
+  Relaxed<uint64_t> name_[sizeof(Name) / sizeof(uint64_t)];
 
  public:
   /// What joiners park on. 1 once the fiber has ended.

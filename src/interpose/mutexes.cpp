@@ -155,7 +155,7 @@ void describe_holder(const WaitReason& reason, host::TextSink& sink) noexcept {
   if (!Fiber::is_block(holder)) return;
   char text[64];
   snprintf(text, sizeof text, "%s fiber %lu (%s)", reason.kind == WaitKind::kJoin ? "the end of" : "held by",
-           static_cast<unsigned long>(holder->id()), holder->name());
+           static_cast<unsigned long>(holder->id()), holder->name().data());
   sink.write(text);
 }
 

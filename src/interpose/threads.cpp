@@ -252,8 +252,9 @@ int routed::pthread_setname_np(pthread_t thread, const char* name) noexcept {
 int routed::pthread_getname_np(pthread_t thread, char* name, size_t size) noexcept {
   const Fiber* fiber = fiber_of(thread);
   if (!fiber) return real::pthread_getname_np(thread, name, size);
-  if (size < strlen(fiber->name()) + 1) return ERANGE;
-  strcpy(name, fiber->name());
+  const Fiber::Name kept = fiber->name();
+  if (size < strlen(kept.data()) + 1) return ERANGE;
+  strcpy(name, kept.data());
   return 0;
 }
 

@@ -117,8 +117,8 @@ void write_headline(host::TextSink& sink, Fiber* fiber) noexcept {
   put(sink, "\n");
   if (fiber && fault && StackPool::instance().is_guard(info.si_addr)) {
     put(sink, "stack overflow in fiber ");
-    if (*fiber->name())
-      put(sink, fiber->name());
+    if (const Fiber::Name name = fiber->name(); name[0])
+      put(sink, name.data());
     else
       put(sink, fiber->id());
     put(sink, ": raise --stack-size (its stack has ");
@@ -128,9 +128,9 @@ void write_headline(host::TextSink& sink, Fiber* fiber) noexcept {
   if (fiber) {
     put(sink, "in fiber ");
     put(sink, fiber->id());
-    if (*fiber->name()) {
+    if (const Fiber::Name name = fiber->name(); name[0]) {
       put(sink, " \"");
-      put(sink, fiber->name());
+      put(sink, name.data());
       put(sink, "\"");
     }
     put(sink, " on OS thread ");

@@ -135,8 +135,7 @@ void Snapshot::add(Fiber& fiber, Carrier& carrier, PythonThreads& python) noexce
   last_ = &record.next;
   const bool on_carrier = carrier.running_racy() == &fiber;
   record.id = fiber.id();
-  memcpy(record.name, fiber.name(), sizeof record.name);
-  record.name[sizeof record.name - 1] = '\0';
+  record.name = fiber.name();
   record.state = fiber.state();
   record.running = record.state == Fiber::State::kRunning;
   if (record.state == Fiber::State::kParked) {

@@ -32,7 +32,7 @@ class Arena {
 struct FiberRecord {
   FiberRecord* next = nullptr;
   uint64_t id = 0;
-  char name[16] = {};
+  Fiber::Name name{};
   Fiber::State state = Fiber::State::kFree;
   bool running = false;
   bool holds_gil = false;

@@ -97,7 +97,7 @@ class Writer {
 
   void write_fiber(const FiberRecord& fiber) {
     append(text_, "\nfiber %lu ", fiber.id);
-    if (*fiber.name) append(text_, "\"%s\" ", fiber.name);
+    if (fiber.name[0]) append(text_, "\"%s\" ", fiber.name.data());
     write_state(fiber);
     text_ += fiber.holds_gil ? ", holds the GIL\n" : "\n";
     if (!fiber.python.empty()) {

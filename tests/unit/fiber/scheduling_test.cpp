@@ -249,7 +249,7 @@ TEST_F(Scheduling, StatisticsCountSwitchesAndParksByKind) {
 
 TEST_F(Scheduling, FiberKnowsWhatItIs) {
   EXPECT_TRUE(carrier.running().is_main());
-  EXPECT_STREQ(carrier.running().name(), "main");
+  EXPECT_STREQ(carrier.running().name().data(), "main");
   uint64_t ticket = 0;
   Fiber* fiber = spawn([&] {
     EXPECT_EQ(Carrier::running_fiber(), &carrier.running());
@@ -263,7 +263,7 @@ TEST_F(Scheduling, FiberKnowsWhatItIs) {
   EXPECT_EQ(fiber->state(), Fiber::State::kReady);
   carrier.yield();
   EXPECT_EQ(fiber->state(), Fiber::State::kParked);
-  EXPECT_STREQ(fiber->name(), "a name longer t");
+  EXPECT_STREQ(fiber->name().data(), "a name longer t");
   EXPECT_STREQ(fiber->wait_reason().call, "test");
   EXPECT_EQ(fiber->waiting_since(), engine.clock.now());
   EXPECT_TRUE(Fiber::is_block(fiber));

@@ -261,7 +261,7 @@ TEST_F(Waiting, FreshFiberInheritsNothingFromTheLastInItsBlock) {
       EXPECT_EQ(self.attachment, nullptr);
       EXPECT_FALSE(self.detached);
       EXPECT_FALSE(self.cancel_requested());
-      EXPECT_STREQ(self.name(), "");
+      EXPECT_STREQ(self.name().data(), "");
       EXPECT_EQ(self.result(), nullptr);
       EXPECT_EQ(errno, 0);
     }));

@@ -105,6 +105,28 @@ TEST_F(ThreadsTest, AStackSizeThatIsAskedForIsGiven) {
   EXPECT_GE(reinterpret_cast<size_t>(size), size_t{4 << 20} - 1024);
 }
 
+TEST_F(ThreadsTest, ANameThatChangesMeanwhileFitsTheBuffer) {
+  bool go = false;
+  FiberThread thread([&] { run_until([&] { return go; }); });
+  std::atomic<bool> stop{false};
+  std::atomic<int> renamed{0};
+  std::thread native([&] {
+    for (; !stop; ++renamed)
+      routed::pthread_setname_np(thread.handle(), renamed % 2 ? "a" : "fifteen letters");
+  });
+  run_until([&] { return renamed > 0; });
+  for (int i = 0; i < 20'000; ++i) {
+    char name[16] = "..x";
+    const int error = routed::pthread_getname_np(thread.handle(), name, 2);
+    EXPECT_TRUE(error == 0 || error == ERANGE);
+    EXPECT_STREQ(name, error ? "..x" : "a");
+    EXPECT_EQ(name[2], 'x');
+  }
+  stop = true;
+  native.join();
+  go = true;
+}
+
 TEST_F(ThreadsTest, KeysHoldAValueForEachFiberAndAreDestroyedWithIt) {
   static std::vector<long> destroyed;
   destroyed.clear();
