@@ -47,6 +47,16 @@ using StartRoutine = void* (*)(void*);
   Carrier::current()->exit_fiber(result);
 }
 
+// Started once, and then prepared once: the first threads of a process may be created on several OS threads
+// at the same time. Null where it cannot be had.
+Runtime* started_runtime() noexcept {
+  static constinit FutexLock lock;
+  Guard guard(lock);
+  Runtime* runtime = Runtime::get();
+  if (!runtime && (runtime = Runtime::start(*g_settings))) runtime_started(*runtime);
+  return runtime;
+}
+
 // The body of a fiber that stands for a thread; its start routine is the fiber's attachment. Not noexcept: a
 // frame that is would end the process when it is unwound.
 void* thread_main(void* argument) {
@@ -117,12 +127,11 @@ int routed::pthread_create(pthread_t* thread, const pthread_attr_t* attributes, 
                            void* argument) noexcept {
   Runtime* runtime = Runtime::get();
   if (!runtime) {
-    if (thread_state().no_switch == 0 && !interpreter_is_unsupported()) runtime = Runtime::start(*g_settings);
+    if (thread_state().no_switch == 0 && !interpreter_is_unsupported()) runtime = started_runtime();
     if (!runtime) {
       count_native_thread();
       return real::pthread_create(thread, attributes, start, argument);
     }
-    runtime_started(*runtime);
   }
   ErrnoKeeper keeper;
   size_t stack_size = 0;
