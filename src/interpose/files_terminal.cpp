@@ -35,6 +35,7 @@ struct Gathering {
   size_t least = 1;
   Nanos pause = kNever;
   Nanos patience = kNever;  // for the first byte
+  size_t heard = 1;         // poll(2) tells of bytes only when there are so many (n_tty_poll)
 };
 
 Gathering gathering_of(int fd) noexcept {
@@ -47,7 +48,22 @@ Gathering gathering_of(int fd) noexcept {
     rule.patience = time;
   else if (time > 0)
     rule.pause = time;
+  else
+    rule.heard = rule.least;
   return rule;
+}
+
+// Waits for `wanted` bytes. Where poll(2) would not tell of so few (the call asks for fewer than VMIN, or has
+// some of them already), it is looked again and again, at intervals that grow. Returns 0 when it is worth
+// another attempt, or an errno.
+int wait_for_bytes(Readiness& readiness, const Gathering& rule, size_t wanted, Nanos deadline,
+                   Nanos& interval) noexcept {
+  if (wanted >= rule.heard) return readiness.wait_until(deadline);
+  const Nanos look = later(monotonic_now(), interval);
+  if (interval < 16 * kMillisecond) interval *= 2;
+  if (look >= deadline) return readiness.wait_until(deadline);
+  const int error = readiness.wait_until(look);
+  return error == ETIMEDOUT ? 0 : error;
 }
 
 }  // namespace
@@ -60,6 +76,7 @@ ssize_t read_terminal(const Transfer& t) noexcept {
   Readiness readiness(t.fd, false, t.call);
   const size_t least = std::min(std::max<size_t>(rule.least, 1), cursor.total());
   Nanos deadline = rule.patience == kNever ? kNever : later(monotonic_now(), rule.patience);
+  Nanos interval = kMillisecond;
   long result = 0;
   int error = 0;
   for (;;) {
@@ -67,7 +84,7 @@ ssize_t read_terminal(const Transfer& t) noexcept {
     if (result > 0) cursor.advance(static_cast<size_t>(result));
     if ((result < 0 && result != -EAGAIN) || result == 0 || cursor.done() >= least) break;
     if (cursor.done() > 0 && rule.pause != kNever) deadline = later(monotonic_now(), rule.pause);
-    if ((error = readiness.wait_until(deadline)) != 0) break;
+    if ((error = wait_for_bytes(readiness, rule, least - cursor.done(), deadline, interval)) != 0) break;
   }
   close_reopened(fd);
   if (cursor.done() > 0) return static_cast<ssize_t>(cursor.done());

@@ -319,6 +319,9 @@ const NamedScenario kScenarios[] = {
        s.tell("read in pieces", c.read(terminal.second, memory, sizeof memory));
        s.join();
        s.note("read", memory);
+       s.beside([&] { c.write(terminal.first, "12", 2); });
+       s.tell("read fewer than gathered", c.read(terminal.second, memory, 2));
+       s.join();
        std::string much(100'000, 'm'), back;
        s.beside([&] { s.note("much", c.write(terminal.second, much.data(), much.size())); });
        while (back.size() < much.size()) {
