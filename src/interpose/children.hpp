@@ -28,9 +28,14 @@ class ChildWatch {
   /// wait ends with.
   int wait(const char* call) noexcept;
 
+  /// Joins the threads whose watch is over. Whoever destroys a carrier calls it first: one of them may still
+  /// be about to wake a fiber of it.
+  static void join_ended() noexcept;
+
  private:
   struct Watcher;
   static void* watch(void* self) noexcept;
+  static void join(Watcher& watcher) noexcept;
   static Watcher* find_or_start(const ChildSelection& who) noexcept;
 
   static Watcher watchers_[];

@@ -47,6 +47,19 @@ void* ChildWatch::watch(void* self) noexcept {
   return nullptr;
 }
 
+// REQUIRES: g_lock held; the watcher does not run: it has let go of the lock for the last time, and is about
+// to end.
+void ChildWatch::join(Watcher& watcher) noexcept {
+  if (watcher.to_join) join_native_thread(watcher.thread);
+  watcher.to_join = false;
+}
+
+void ChildWatch::join_ended() noexcept {
+  Guard guard(g_lock);
+  for (Watcher& watcher : watchers_)
+    if (!watcher.running) join(watcher);
+}
+
 // REQUIRES: g_lock held.
 ChildWatch::Watcher* ChildWatch::find_or_start(const ChildSelection& who) noexcept {
   const int process = static_cast<int>(sys::call(SYS_getpid));
@@ -61,9 +74,7 @@ ChildWatch::Watcher* ChildWatch::find_or_start(const ChildSelection& who) noexce
     if (!watcher.running && !free) free = &watcher;
   }
   if (!free) return nullptr;
-  // It has let go of the lock for the last time, and is about to end.
-  if (free->to_join) join_native_thread(free->thread);
-  free->to_join = false;
+  join(*free);
   free->who = who;
   if (start_native_thread(free->thread, "weft-children", &ChildWatch::watch, free) != 0) return nullptr;
   free->running = free->to_join = true;

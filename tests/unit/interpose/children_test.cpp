@@ -8,6 +8,7 @@
 #include <set>
 
 #include "interpose/calls.hpp"
+#include "interpose/children.hpp"
 #include "support/poll_loop.hpp"
 
 extern char** environ;
@@ -53,7 +54,10 @@ class Child {
 class ChildrenTest : public OnEveryBackend {
  protected:
   void SetUp() override { resolve_calls(); }
-  void TearDown() override { EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1) << "a child was left behind"; }
+  void TearDown() override {
+    EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1) << "a child was left behind";
+    ChildWatch::join_ended();
+  }
 
   template <typename Call>
   Fiber& waiting(Call call) {
