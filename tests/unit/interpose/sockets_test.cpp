@@ -58,7 +58,7 @@ class SocketsTest : public OnEveryBackend {
     return call.connect(late.fd, unanswering.address(), unanswering.length);
   }
 
-  FdPair empty = socket_pair(), full = connected(AF_INET), pipe = pipe_pair();
+  FdPair empty = socket_pair(), full = socket_pair(), pipe = pipe_pair();
   Listener listener{AF_INET};
   Listener unanswering{AF_UNIX, SOCK_STREAM, 0};
   std::vector<Fd> backlog;
