@@ -130,7 +130,6 @@ class Fork : public FiberTest {
 };
 
 TEST_F(Fork, OnlyTheForkingFiberLivesOnAndTheEngineWorks) {
-  if (kThreadSanitizer) GTEST_SKIP() << "ThreadSanitizer follows no fibers into a child";
   uint64_t ticket = 0;
   bool ready_ran = false;
   Fiber* parked = spawn([&] { wait(&ticket); });
@@ -165,7 +164,6 @@ TEST_F(Fork, OnlyTheForkingFiberLivesOnAndTheEngineWorks) {
 // A signal handler may fork while the fiber that it interrupted waits on its own stack for another to be
 // ready.
 TEST_F(Fork, FromAHandlerThatInterruptedAWaitTheWaitGoesOn) {
-  if (kThreadSanitizer) GTEST_SKIP() << "ThreadSanitizer follows no fibers into a child";
   for (const Wake expected : {Wake::kTimeout, Wake::kReady}) {
     pid_t child = -1;
     uint64_t ticket = 0;
