@@ -174,9 +174,14 @@ int routed::semtimedop(int set, sembuf* operations, size_t count, const timespec
   }
   const Nanos deadline = limit ? later(monotonic_now(), to_nanos(*limit)) : kNever;
   const int kept = errno;
+  // To the kernel a limit of nothing is a sleep all the same. It ends with EINTR not only where a handler
+  // ran, but also where io_uring has work for the thread (TIF_NOTIFY_SIGNAL).
   const auto attempt = [&]() noexcept {
     const timespec nothing{0, 0};
-    return real::semtimedop(set, operations, count, &nothing);
+    int result;
+    do result = real::semtimedop(set, operations, count, &nothing);
+    while (result == -1 && errno == EINTR);
+    return result;
   };
   const int result = attempt();
   if (result == 0 || errno != EAGAIN) return result;
