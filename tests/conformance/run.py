@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -262,6 +263,8 @@ def main():
         return 0
     if not options.plain_only and not os.access(options.weft, os.X_OK):
         parser.error(f"no weft at {options.weft}: run `make build`, or give --weft or --plain-only")
+    # A shell without job control starts what is in the background with Ctrl-C ignored, which the suites would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     started = time.monotonic()
     with ThreadPoolExecutor(options.jobs) as pool:
         groups = [(python, suite, pool.submit(session.run_group, python, suite))
