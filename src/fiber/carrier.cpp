@@ -258,13 +258,22 @@ void Carrier::apply_signal_mask(uint64_t mask) noexcept {
 }
 
 uint64_t Carrier::set_signal_mask(uint64_t mask) noexcept {
-  const uint64_t former = running_->identity_.signal_mask;
-  if (mask != former) {
-    census_.remove(former);
-    census_.add(mask);
-    __atomic_store_n(&running_->identity_.signal_mask, mask, __ATOMIC_SEQ_CST);
-  }
+  const uint64_t former = exchange_signal_mask(mask);
   apply_signal_mask(mask);
+  return former;
+}
+
+void Carrier::assume_signal_mask(uint64_t mask) noexcept {
+  exchange_signal_mask(mask);
+  kernel_mask_ = mask;
+}
+
+uint64_t Carrier::exchange_signal_mask(uint64_t mask) noexcept {
+  const uint64_t former = running_->identity_.signal_mask;
+  if (mask == former) return former;
+  census_.remove(former);
+  census_.add(mask);
+  __atomic_store_n(&running_->identity_.signal_mask, mask, __ATOMIC_SEQ_CST);
   return former;
 }
 

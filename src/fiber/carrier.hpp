@@ -110,6 +110,9 @@ class Carrier {
   /// Adopts the mask for the running fiber and the kernel thread. Returns the former one.
   uint64_t set_signal_mask(uint64_t mask) noexcept;
 
+  /// The same, but leaves the kernel thread's mask to libc, which is about to set it.
+  void assume_signal_mask(uint64_t mask) noexcept;
+
   /// A C++ runtime may have been loaded: look again for what a switch must save.
   void refresh_addresses() noexcept;
   /// See ThreadAddresses::interpreter_state.
@@ -158,6 +161,7 @@ class Carrier {
   void reap() noexcept;
   static void fiber_entry(transfer_t from) noexcept;
   void apply_signal_mask(uint64_t mask) noexcept;
+  uint64_t exchange_signal_mask(uint64_t mask) noexcept;
   void let_signals_in() noexcept;
   void enqueue(Fiber& fiber, Turn turn) noexcept;
 

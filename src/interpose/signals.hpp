@@ -28,6 +28,9 @@ Fiber* mask_owner() noexcept;
 /// pending and is no longer blocked have run.
 uint64_t adopt_mask(Fiber& self, uint64_t mask) noexcept;
 
+/// The same where libc is about to set the OS thread's mask, and is the one to let handlers run.
+void assume_mask(Fiber& self, uint64_t mask) noexcept;
+
 /// Wraps the handlers that the program has installed so far. Called once the runtime has started, on its
 /// carrier.
 void wrap_signal_handlers() noexcept;

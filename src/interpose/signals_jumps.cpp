@@ -73,7 +73,7 @@ void prepare_jump(const __jmp_buf_tag* target) noexcept {
     memcpy(&mask, &target->__saved_mask, sizeof mask);
   else if (in_handler)  // the thread goes on with the handler's mask
     sys::call(SYS_rt_sigprocmask, SIG_SETMASK, nullptr, &mask, sizeof mask);
-  if (mask != signal_mask_of(*self)) adopt_mask(*self, mask);
+  assume_mask(*self, mask);
 }
 
 }  // namespace

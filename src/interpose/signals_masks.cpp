@@ -83,6 +83,12 @@ uint64_t adopt_mask(Fiber& self, uint64_t mask) noexcept {
   return former;
 }
 
+void assume_mask(Fiber& self, uint64_t mask) noexcept {
+  self.carrier().assume_signal_mask(mask);
+  // The kernel still blocks these: it keeps them until libc has set the mask.
+  while (const int number = take_own(self, ~mask, nullptr)) send_to_thread_of(self, number, nullptr);
+}
+
 namespace {
 
 // The calling fiber parks until a handler interrupts it, with `mask` as its mask meanwhile.

@@ -131,6 +131,23 @@ TEST_F(JumpsTest, AJumpLeavesNestedHandlersOnAnAlternateStack) {
   sigaltstack(&none, nullptr);
 }
 
+// The mask that a jump restores lets a pending signal through: its handler runs in the middle of the jump,
+// and may jump.
+TEST_F(JumpsTest, AJumpIsOvertakenByAHandlersJump) {
+  static int depth;
+  depth = 0;
+  install([](int) {
+    if (++depth < 3) kill(getpid(), SIGUSR1);  // blocked here
+    routed::siglongjmp(g_target, 1);
+  });
+  if (sigsetjmp(g_target, 1) == 0) {
+    kill(getpid(), SIGUSR1);
+    FAIL() << "it came back";
+  }
+  EXPECT_EQ(depth, 3);
+  expect_ordinary_state();
+}
+
 TEST_F(JumpsTest, AJumpOutOfACallThatWaitsIsRefused) {
   const int status = status_of([] {
     struct sigaction action {};
