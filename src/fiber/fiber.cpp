@@ -87,7 +87,6 @@ class FiberTable {
     // Blocks of fibers that did not survive are left alone, stacks included: what they hold (a handle
     // somewhere, the caller's frames) may still be looked at. The child's own fibers come from new blocks,
     // since another thread may have been changing the free list, or making the block after the last.
-    lock_.reset_after_fork();
     free_ = nullptr;
     if (const size_t used = this->used(); used < committed_) {
       new (blocks_ + used) Fiber;
@@ -96,8 +95,9 @@ class FiberTable {
     alive_.store(survivor && !survivor->is_main() ? 1 : 0, std::memory_order_relaxed);
     for (size_t i = 0, n = used(); i < n; ++i) {
       Fiber& fiber = blocks_[i];
-      if (&fiber != survivor && fiber.state() != Fiber::State::kFree)
-        fiber.state_.store(Fiber::State::kDone, std::memory_order_relaxed);
+      if (&fiber == survivor || fiber.state() == Fiber::State::kFree) continue;
+      fiber.state_.store(Fiber::State::kDone, std::memory_order_relaxed);
+      fiber.done_.store(1, std::memory_order_relaxed);
     }
   }
 

@@ -12,7 +12,8 @@
 namespace weft {
 
 /// A BasicLockable of four bytes for short critical sections that neither suspend nor call user code.
-/// Blocks the OS thread, not the fiber. Not async-signal-safe: a handler could interrupt the holder.
+/// Blocks the OS thread, not the fiber. Not async-signal-safe: a handler could interrupt the holder. In a
+/// fork child it is free, whoever held it in the parent, once forked() was called.
 class FutexLock {
  public:
   constexpr FutexLock() noexcept = default;
@@ -20,41 +21,59 @@ class FutexLock {
   FutexLock& operator=(const FutexLock&) = delete;
 
   void lock() noexcept {
-    uint32_t seen = kFree;
-    if (!state_.compare_exchange_strong(seen, kHeld, std::memory_order_acquire)) [[unlikely]]
-      lock_contended(seen);
+    const uint32_t here = generation();
+    uint32_t seen = here | kFree;
+    if (!state_.compare_exchange_strong(seen, here | kHeld, std::memory_order_acquire)) [[unlikely]]
+      lock_contended(here);
   }
 
   bool try_lock() noexcept {
-    uint32_t seen = kFree;
-    return state_.compare_exchange_strong(seen, kHeld, std::memory_order_acquire);
+    const uint32_t here = generation();
+    uint32_t seen = state_.load(std::memory_order_relaxed);
+    return is_free(seen, here) &&
+           state_.compare_exchange_strong(seen, here | kHeld, std::memory_order_acquire);
   }
 
   void unlock() noexcept {
-    if (state_.exchange(kFree, std::memory_order_release) == kContended) [[unlikely]]
+    const uint32_t here = generation();
+    if (state_.exchange(here | kFree, std::memory_order_release) == (here | kContended)) [[unlikely]]
       sys::futex_wake(&state_, 1);
   }
 
-  /// In a fork child: forgets a holder that did not survive the fork.
-  void reset_after_fork() noexcept { state_.store(kFree, std::memory_order_relaxed); }
+  /// In a fork child, while it has one thread: no holder of any lock survived the fork.
+  static void forked() noexcept { generation_.fetch_add(kGeneration, std::memory_order_relaxed); }
 
  private:
-  static constexpr uint32_t kFree = 0, kHeld = 1, kContended = 2;
+  // state_: one of these, and above it how many forks lie between the first process and the one that wrote
+  // it. What an earlier process wrote counts as free.
+  static constexpr uint32_t kFree = 0, kHeld = 1, kContended = 2, kStates = 3, kGeneration = 4;
 
-  void lock_contended(uint32_t seen) noexcept {
+  static uint32_t generation() noexcept { return generation_.load(std::memory_order_relaxed); }
+  static bool is_free(uint32_t state, uint32_t here) noexcept {
+    return (state & kStates) == kFree || (state & ~kStates) != here;
+  }
+
+  void lock_contended(uint32_t here) noexcept {
     // The holder is at most a few hundred instructions from its unlock, unless it was descheduled.
     for (int spin = 0; spin < 100; ++spin) {
+      uint32_t seen = state_.load(std::memory_order_relaxed);
+      if (is_free(seen, here) && state_.compare_exchange_weak(seen, here | kHeld, std::memory_order_acquire))
+        return;
       __builtin_ia32_pause();
-      seen = kFree;
-      if (state_.compare_exchange_weak(seen, kHeld, std::memory_order_acquire)) return;
     }
-    if (seen != kContended) seen = state_.exchange(kContended, std::memory_order_acquire);
-    while (seen != kFree) {
-      sys::futex_wait(&state_, kContended);
-      seen = state_.exchange(kContended, std::memory_order_acquire);
+    for (;;) {
+      uint32_t seen = state_.load(std::memory_order_relaxed);
+      const bool free = is_free(seen, here);
+      // Taken as contended: others may be waiting.
+      if ((free || seen != (here | kContended)) &&
+          !state_.compare_exchange_weak(seen, here | kContended, std::memory_order_acquire))
+        continue;
+      if (free) return;
+      sys::futex_wait(&state_, here | kContended);
     }
   }
 
+  inline static constinit std::atomic<uint32_t> generation_{0};
   std::atomic<uint32_t> state_{kFree};
 };
 

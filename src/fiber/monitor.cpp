@@ -81,10 +81,8 @@ void Monitor::stop() noexcept {
 }
 
 void Monitor::reset_after_fork() noexcept {
-  lock_.reset_after_fork();
   Carrier* watched_here = nullptr;
   for (Watched& watched : watched_) {
-    watched.lock.reset_after_fork();
     if (watched.carrier && watched.carrier == Carrier::current()) watched_here = watched.carrier;
     watched.carrier = nullptr;
   }

@@ -213,7 +213,6 @@ bool StackPool::install_guard(std::byte* page) noexcept {
 }
 
 void StackPool::reset_after_fork() noexcept {
-  lock_.reset_after_fork();
   std::fill(std::begin(classes_), std::end(classes_), SizeClass{});
   class_count_ = 0;
 }

@@ -122,7 +122,6 @@ constinit AcceptRing* g_ring = nullptr;  // guarded by g_lock
 constinit bool g_refused = false;        // likewise
 
 void forget_in_child() noexcept {
-  new (&g_lock) FutexLock;
   if (g_ring) g_ring->abandon();
   g_ring = nullptr;
 }

@@ -176,7 +176,6 @@ OffloadPool::Job* OffloadPool::next_job(Worker& worker) noexcept {
 }
 
 void OffloadPool::reset_after_fork() noexcept {
-  lock_.reset_after_fork();
   threads_.store(0, std::memory_order_relaxed);
   busy_.store(0, std::memory_order_relaxed);
   idle_ = nullptr;

@@ -44,6 +44,7 @@ Fiber* Runtime::create_fiber(Fiber::Entry entry, void* argument, size_t stack_si
 }
 
 void Runtime::after_fork_in_child() noexcept {
+  FutexLock::forked();
   Runtime* runtime = get();
   if (!runtime) return;
   ParkingLot::instance().reset_after_fork();

@@ -118,12 +118,28 @@ TEST(FutexLocks, WaiterThatSleepsIsWoken) {
   }
 }
 
-TEST(FutexLocks, ResetAfterForkForgetsTheHolder) {
-  FutexLock lock;
+TEST(FutexLocks, AForkChildFindsThemFree) {
+  FutexLock lock, other;
   lock.lock();
-  lock.reset_after_fork();
+  FutexLock::forked();
   EXPECT_TRUE(lock.try_lock());
+  EXPECT_FALSE(lock.try_lock()) << "held in this process";
   lock.unlock();
+  FutexLock::forked();
+  other.lock();  // free, but of another generation
+  EXPECT_FALSE(other.try_lock());
+  // And they exclude as ever.
+  std::atomic<bool> entered{false};
+  std::thread thread([&] {
+    other.lock();
+    entered = true;
+    other.unlock();
+  });
+  std::this_thread::yield();
+  EXPECT_FALSE(entered);
+  other.unlock();
+  thread.join();
+  EXPECT_TRUE(entered);
 }
 
 TEST(Time, SumsStayAtNever) {
