@@ -10,7 +10,9 @@
 #include <new>
 
 #include "fiber/assert.hpp"
+#include "fiber/sys.hpp"
 #include "interpose/calls.hpp"
+#include "interpose/files_offload.hpp"
 #include "interpose/interpose.hpp"
 #include "interpose/keys.hpp"
 #include "interpose/mutexes.hpp"
@@ -83,6 +85,20 @@ int join_fiber(Fiber& fiber, void** result, Nanos deadline, const char* call) no
   return 0;
 }
 
+// Joins an OS thread by `join`: in the offload pool if it has not ended yet, since it may need a fiber to
+// end.
+template <typename Join>
+int join_native(pthread_t thread, void** result, const CallSite& site, Join&& join) noexcept {
+  if (!current_fiber()) {
+    PinScope pin(site.call, site.caller);
+    return join();
+  }
+  if (pthread_equal(thread, real::pthread_self())) return EDEADLK;
+  int error = real::pthread_tryjoin_np(thread, result);
+  if (error == EBUSY) OffloadPool::instance().run(site.call, [&]() noexcept { error = join(); });
+  return error;
+}
+
 // On the heap: the stack of the frames that called for the unwinding is used again by the destructors that it
 // runs.
 struct Unwinding {
@@ -127,7 +143,10 @@ int routed::pthread_create(pthread_t* thread, const pthread_attr_t* attributes, 
                            void* argument) noexcept {
   Runtime* runtime = Runtime::get();
   if (!runtime) {
-    if (thread_state().no_switch == 0 && !interpreter_is_unsupported()) runtime = started_runtime();
+    // The carrier must be a thread that stays, and that signals come to: the main one. A library's own thread
+    // that creates the process's first makes an OS thread.
+    const bool may_start = sys::thread_id() == sys::call(SYS_getpid) && thread_state().no_switch == 0;
+    if (may_start && !interpreter_is_unsupported()) runtime = started_runtime();
     if (!runtime) {
       count_native_thread();
       return real::pthread_create(thread, attributes, start, argument);
@@ -172,8 +191,8 @@ pthread_t routed::pthread_self() noexcept {
 
 int routed::pthread_join(pthread_t thread, void** result) noexcept {
   if (Fiber* fiber = fiber_of(thread)) return join_fiber(*fiber, result, kNever, "pthread_join");
-  PinScope pin("pthread_join", __builtin_return_address(0));
-  return real::pthread_join(thread, result);
+  return join_native(thread, result, {"pthread_join", __builtin_return_address(0)},
+                     [&]() noexcept { return real::pthread_join(thread, result); });
 }
 
 int routed::pthread_tryjoin_np(pthread_t thread, void** result) noexcept {
@@ -185,10 +204,9 @@ int routed::pthread_tryjoin_np(pthread_t thread, void** result) noexcept {
 int routed::pthread_clockjoin_np(pthread_t thread, void** result, clockid_t clock,
                                  const timespec* time) noexcept {
   Fiber* fiber = fiber_of(thread);
-  if (!fiber) {
-    PinScope pin("pthread_clockjoin_np", __builtin_return_address(0));
-    return real::pthread_clockjoin_np(thread, result, clock, time);
-  }
+  if (!fiber)
+    return join_native(thread, result, {"pthread_clockjoin_np", __builtin_return_address(0)},
+                       [&]() noexcept { return real::pthread_clockjoin_np(thread, result, clock, time); });
   if (time && !valid(*time)) return EINVAL;
   return join_fiber(*fiber, result, time ? monotonic_deadline(clock, *time) : kNever, "pthread_clockjoin_np");
 }
