@@ -58,6 +58,10 @@ int routed::thrd_detach(thrd_t thread) noexcept {
   return thrd_result(routed::pthread_detach(thread));
 }
 
+int routed::mtx_trylock(mtx_t* mutex) noexcept {
+  return thrd_result(routed::pthread_mutex_trylock(reinterpret_cast<pthread_mutex_t*>(mutex)));
+}
+
 int routed::mtx_timedlock(mtx_t* mutex, const timespec* time) noexcept {
   return thrd_result(routed::pthread_mutex_timedlock(reinterpret_cast<pthread_mutex_t*>(mutex), time));
 }

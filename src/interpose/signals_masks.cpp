@@ -25,8 +25,8 @@ namespace {
 uint64_t bits_of(const sigset_t& set) noexcept {
   uint64_t bits;
   memcpy(&bits, &set, sizeof bits);
-  // libc keeps two signals for itself, and lets nobody block them.
-  return bits & ~(uint64_t{3} << 31);
+  // libc keeps two signals for itself, and lets nobody block them; nor does the kernel these.
+  return bits & ~(uint64_t{3} << 31 | signal_bit(SIGKILL) | signal_bit(SIGSTOP));
 }
 
 sigset_t set_of(uint64_t bits) noexcept {

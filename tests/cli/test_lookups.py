@@ -109,6 +109,11 @@ static int hold(void *argument) {
   if (result == thrd_success) mtx_unlock(&lock);
   return result;
 }
+static int try_it(void *mutex) {
+  int result = mtx_trylock(mutex);
+  if (result == thrd_success) mtx_unlock(mutex);
+  return result;
+}
 int main(void) {
   thrd_t threads[100];
   int result;
@@ -125,6 +130,13 @@ int main(void) {
   mtx_unlock(&lock);
   if (thrd_create(&threads[0], hold, 0) || thrd_join(threads[0], 0)) return 7;
   if (thrd_create(&threads[0], body, (void *)100) || thrd_detach(threads[0])) return 8;
+  mtx_t recursive;
+  mtx_init(&recursive, mtx_plain | mtx_recursive);
+  if (mtx_trylock(&recursive) || mtx_trylock(&recursive) || mtx_unlock(&recursive)) return 9;
+  if (thrd_create(&threads[0], try_it, &recursive) || thrd_join(threads[0], &result) || result != thrd_busy) return 10;
+  if (mtx_unlock(&recursive)) return 11;
+  if (thrd_create(&threads[0], try_it, &recursive) || thrd_join(threads[0], &result) || result) return 12;
+  if (mtx_lock(&recursive) || mtx_unlock(&recursive)) return 13;
   tss_delete(key);
   puts("done");
   return 0;
@@ -134,5 +146,5 @@ int main(void) {
 
 def test_threads_of_c11_are_fibers(weft, compile_c, tmp_path):
     stats = run_all(weft, tmp_path, compile_c("c11", C11, "-pthread"))
-    assert stats["fibers"]["created"] == 103
+    assert stats["fibers"]["created"] == 105
     assert stats["parks"]["lock"] > 0 and stats["pins"] == []

@@ -27,6 +27,7 @@
   X(pthread_barrier_wait)       \
   X(pthread_spin_lock)          \
   X(pthread_once)               \
+  X(mtx_trylock)                \
   X(mtx_timedlock)              \
   X(cnd_timedwait)              \
   X(syscall)

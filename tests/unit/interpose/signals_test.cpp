@@ -318,6 +318,19 @@ TEST_F(SignalsTest, AFiberRaisesASignalForItself) {
   EXPECT_EQ(g_calls, 0);
 }
 
+TEST_F(SignalsTest, NobodyBlocksKillAndStop) {
+  sigset_t all, seen;
+  sigfillset(&all);
+  FiberThread fiber([&] {
+    ASSERT_EQ(routed::pthread_sigmask(SIG_SETMASK, &all, nullptr), 0);
+    ASSERT_EQ(routed::pthread_sigmask(SIG_SETMASK, nullptr, &seen), 0);
+  });
+  fiber.join();
+  EXPECT_FALSE(sigismember(&seen, SIGKILL));
+  EXPECT_FALSE(sigismember(&seen, SIGSTOP));
+  EXPECT_TRUE(sigismember(&seen, SIGTERM));
+}
+
 TEST_F(SignalsTest, SigwaitTakesWhatWasSentToItsFiber) {
   int number = 0;
   siginfo_t info{};
