@@ -277,6 +277,12 @@ uint64_t Carrier::exchange_signal_mask(uint64_t mask) noexcept {
   return former;
 }
 
+uint64_t Carrier::open_signal_mask(uint64_t mask) noexcept {
+  const uint64_t former = kernel_mask_;
+  apply_signal_mask(mask);
+  return former;
+}
+
 // A busy carrier takes now and then what the running fiber blocks and another would take.
 void Carrier::let_signals_in() noexcept {
   if (census_.blocked_by_all() == kernel_mask_) [[likely]]
@@ -401,7 +407,7 @@ void Carrier::reset_after_fork() noexcept {
   attention_.store(0, std::memory_order_relaxed);
   sleeping_.store(false, std::memory_order_relaxed);
   zombie_ = nullptr;
-  survivor.pending_signals.store(0, std::memory_order_relaxed);
+  survivor.signals.pending.store(0, std::memory_order_relaxed);
   census_.clear();
   census_.add(survivor.identity_.signal_mask);
   thread_id_ = sys::thread_id();

@@ -113,6 +113,12 @@ class Carrier {
   /// The same, but leaves the kernel thread's mask to libc, which is about to set it.
   void assume_signal_mask(uint64_t mask) noexcept;
 
+  /// For the attention hook: sets the kernel thread's mask alone, and returns the former one, to be set
+  /// again.
+  uint64_t open_signal_mask(uint64_t mask) noexcept;
+  /// The signals that no fiber of this carrier would take.
+  uint64_t signals_blocked_by_all() const noexcept { return census_.blocked_by_all(); }
+
   /// A C++ runtime may have been loaded: look again for what a switch must save.
   void refresh_addresses() noexcept;
   /// See ThreadAddresses::interpreter_state.

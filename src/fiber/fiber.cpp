@@ -53,8 +53,8 @@ class FiberTable {
     fiber.identity_.reset();
     fiber.stack_ = {};
     fiber.context_ = nullptr;
-    fiber.pending_signals.store(0, std::memory_order_relaxed);
-    fiber.awaited_signals.store(0, std::memory_order_relaxed);
+    fiber.signals.pending.store(0, std::memory_order_relaxed);
+    fiber.signals.awaited.store(0, std::memory_order_relaxed);
     fiber.attachment = fiber.argument_ = fiber.result_ = nullptr;
     fiber.set_wait_reason({});
     fiber.set_name("");

@@ -15,6 +15,7 @@
 namespace weft {
 
 class Carrier;
+class Fiber;
 
 /// Why a parked fiber runs again.
 enum class Wake : uint8_t {
@@ -74,6 +75,17 @@ struct InboxNode {
   InboxNode* next = nullptr;
   void (*run)(InboxNode& node, Carrier& carrier) noexcept = nullptr;
   void* owner = nullptr;  ///< what it lives in
+};
+
+/// What the layer that handles signals keeps with a fiber; any thread. In masks a bit for each, as in
+/// Identity::signal_mask.
+struct FiberSignals {
+  std::atomic<uint64_t> pending{0};  ///< sent to this fiber alone, and not handled yet
+  std::atomic<uint64_t> awaited{0};  ///< what it waits for in sigwait() or kin
+  std::atomic<uint32_t> missed{
+      0};  ///< how often a handler would have interrupted it, had its wait been of that kind
+  std::atomic<uint8_t> notes{0};  ///< what is to be done about it by the carrier
+  Fiber* next_noted = nullptr;    ///< on the list of those with notes
 };
 
 /// A fiber's control block. Blocks are type-stable: they are recycled, never unmapped, so that reading one
@@ -147,9 +159,7 @@ class alignas(64) Fiber {
   /// For the layers above: a pthread's detach state, and a word for what they attach to a fiber.
   std::atomic<bool> detached{false};
   void* attachment = nullptr;
-  /// Signals sent to this fiber alone while it blocked them, and those that it waits for in sigwait() or kin:
-  /// a bit for each, as in Identity::signal_mask.
-  std::atomic<uint64_t> pending_signals{0}, awaited_signals{0};
+  FiberSignals signals;
 
   // --- The table of all blocks.
 

@@ -38,7 +38,8 @@ void defer_wake(const void* semaphore) noexcept {
 // A pool thread waits in the kernel, in slices so that an interrupted fiber gets its thread back.
 int wait_shared(sem_t* semaphore, Nanos deadline, const char* call) noexcept {
   constexpr Nanos kSlice = 50 * kMillisecond;
-  Fiber& self = *current_fiber();
+  const auto& missed = current_fiber()->signals.missed;
+  const uint32_t missed_before = missed.load(std::memory_order_relaxed);
   for (;;) {
     int result = -1;
     OffloadPool::instance().run(call, [&]() noexcept {
@@ -48,9 +49,7 @@ int wait_shared(sem_t* semaphore, Nanos deadline, const char* call) noexcept {
       result = real::sem_clockwait(semaphore, CLOCK_MONOTONIC, &time);
     });
     if (result == 0 || errno != ETIMEDOUT || monotonic_now() >= deadline) return result;
-    // Between two slices a signal that came meanwhile is noticed.
-    self.begin_wait(kInterruptible, {WaitKind::kLock, call, semaphore});
-    if (self.carrier().park(monotonic_now()) == Wake::kInterrupted) return fail(EINTR);
+    if (missed.load(std::memory_order_relaxed) != missed_before) return fail(EINTR);
   }
 }
 

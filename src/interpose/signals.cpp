@@ -33,13 +33,24 @@ struct Action {
 constinit Action g_actions[kSignalLimit];
 constinit FutexLock g_lock;
 
-// What the attention hook has to pass on: the signals whose handlers ran, those with SA_RESTART apart, and
-// for each whom it concerns (null: the first who would take it).
+// What the attention hook has to do. For a fiber: its notes say what, and it is on a list, once. For whoever
+// would take a signal: the signals whose handlers ran, those with SA_RESTART apart.
+constexpr uint8_t kListed = 1, kInterrupting = 2, kRestarting = 4;
+constinit std::atomic<Fiber*> g_noted{nullptr};
 constinit std::atomic<uint64_t> g_interrupting{0}, g_restarting{0};
-constinit std::atomic<Fiber*> g_concerned[kSignalLimit];
 // The fiber that a signal on its way was sent to.
 constinit std::atomic<Fiber*> g_directed[kSignalLimit];
 constinit std::atomic<unsigned> g_handlers_run{0};
+
+// Async-signal-safe: a fiber is pushed by whoever lists it.
+void note(Fiber& fiber, uint8_t what) noexcept {
+  if (!(fiber.signals.notes.fetch_or(what | kListed) & kListed)) {
+    Fiber* head = g_noted.load();
+    do fiber.signals.next_noted = head;
+    while (!g_noted.compare_exchange_weak(head, &fiber));
+  }
+  fiber.carrier().request_attention();
+}
 
 // The engine's own code: the linker knows where it begins and ends.
 extern "C" {
@@ -64,11 +75,13 @@ void note_handler_run(Carrier& carrier, int number, bool restart, bool in_engine
   g_handlers_run.fetch_add(1, std::memory_order_relaxed);
   Fiber* concerned = g_directed[number].exchange(nullptr);
   if (!concerned) concerned = taker_of(carrier, signal_bit(number));
+  if (!concerned) {
+    (restart ? g_restarting : g_interrupting).fetch_or(signal_bit(number));
+    carrier.request_attention();
+    return;
+  }
   const bool at_work = concerned == &carrier.running() && concerned->state() == Fiber::State::kRunning;
-  if (at_work && !in_engine) return;
-  g_concerned[number].store(concerned);
-  (restart ? g_restarting : g_interrupting).fetch_or(signal_bit(number));
-  carrier.request_attention();
+  if (in_engine || !at_work) note(*concerned, restart ? kRestarting : kInterrupting);
 }
 
 void trampoline(int number, siginfo_t* info, void* context) {
@@ -154,10 +167,12 @@ unsigned handlers_run() noexcept {
   return g_handlers_run.load(std::memory_order_relaxed);
 }
 
-void interrupt_soon(Fiber& fiber, int number) noexcept {
-  g_concerned[number].store(&fiber);
-  g_interrupting.fetch_or(signal_bit(number));
-  fiber.carrier().request_attention();
+void interrupt_soon(Fiber& fiber) noexcept {
+  note(fiber, kInterrupting);
+}
+
+void raise_soon(Fiber& fiber) noexcept {
+  note(fiber, 0);
 }
 
 void send_to_thread_of(Fiber& fiber, int number, const siginfo_t* info) noexcept {
@@ -168,31 +183,47 @@ void send_to_thread_of(Fiber& fiber, int number, const siginfo_t* info) noexcept
     sys::call(SYS_rt_tgsigqueueinfo, process, thread, number, info);
   else
     sys::call(SYS_tgkill, process, thread, number);
-  if (current_fiber() == &fiber) forget_interruptions_of(fiber);
 }
 
-void forget_interruptions_of(const Fiber& fiber) noexcept {
-  for (uint64_t bits = g_interrupting.load() | g_restarting.load(); bits; bits &= bits - 1) {
-    const int number = std::countr_zero(bits) + 1;
-    if (g_concerned[number].load() != &fiber) continue;
-    g_interrupting.fetch_and(~signal_bit(number));
-    g_restarting.fetch_and(~signal_bit(number));
-  }
+void forget_interruptions_of(Fiber& fiber) noexcept {
+  fiber.signals.notes.fetch_and(kListed);
 }
+
+namespace {
+
+void interrupt(Fiber& fiber, bool restart) noexcept {
+  if (!fiber.interrupt(restart) && !restart) fiber.signals.missed.fetch_add(1, std::memory_order_relaxed);
+}
+
+// Has the handlers of what is pending for `fiber` alone run, here and one after the other: in the kernel,
+// signals of one number that were sent to several fibers would be one.
+void raise_pending(Carrier& carrier, Fiber& fiber) noexcept {
+  const uint64_t mask = signal_mask_of(fiber);
+  if (!(fiber.signals.pending.load(std::memory_order_seq_cst) & ~mask)) return;
+  const uint64_t former = carrier.open_signal_mask(mask);
+  while (const int number = take_pending(fiber, ~mask)) send_to_thread_of(fiber, number, nullptr);
+  carrier.open_signal_mask(former);
+}
+
+}  // namespace
 
 void deliver_interrupts(Carrier& carrier) noexcept {
+  while (Fiber* fiber = g_noted.exchange(nullptr)) {
+    while (fiber) {
+      Fiber* next = fiber->signals.next_noted;
+      const uint8_t notes = fiber->signals.notes.exchange(0);
+      raise_pending(carrier, *fiber);
+      if (notes & (kInterrupting | kRestarting)) interrupt(*fiber, !(notes & kInterrupting));
+      fiber = next;
+    }
+  }
   const uint64_t interrupting = g_interrupting.exchange(0);
   for (uint64_t bits = interrupting | g_restarting.exchange(0); bits; bits &= bits - 1) {
     const uint64_t bit = bits & -bits;
-    const bool restart = !(interrupting & bit);
-    if (Fiber* concerned = g_concerned[std::countr_zero(bit) + 1].exchange(nullptr)) {
-      concerned->interrupt(restart);
-      continue;
-    }
     bool found = false;
     Fiber::for_each([&](Fiber& fiber) {
       if (!found && &fiber.carrier() == &carrier && !(signal_mask_of(fiber) & bit))
-        found = fiber.interrupt(restart);
+        found = fiber.interrupt(!(interrupting & bit));
     });
   }
 }

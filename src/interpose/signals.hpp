@@ -38,15 +38,22 @@ void wrap_signal_handlers() noexcept;
 /// Interrupts the fibers that handlers ran for since the last call. Part of the attention hook.
 void deliver_interrupts(Carrier& carrier) noexcept;
 
-/// Ends, at the next switch, the present wait of `fiber` as a handler of `number` would. Async-signal-safe.
-void interrupt_soon(Fiber& fiber, int number) noexcept;
+/// Takes the first of `bits` that is pending for `fiber` alone. Returns its number, or 0. Async-signal-safe.
+int take_pending(Fiber& fiber, uint64_t bits) noexcept;
+
+/// Ends the present wait of `fiber`, at the carrier's next switch, as a handler would. Async-signal-safe.
+void interrupt_soon(Fiber& fiber) noexcept;
+
+/// Has the handlers of what is pending for `fiber` and not blocked run at the carrier's next switch, and
+/// interrupt it. Async-signal-safe.
+void raise_soon(Fiber& fiber) noexcept;
 
 /// Has the carrier of `fiber` take the signal, with `info` if not null; its handler will have interrupted
 /// `fiber`. Async-signal-safe.
 void send_to_thread_of(Fiber& fiber, int number, const siginfo_t* info) noexcept;
 
 /// What handlers have run so far ends no wait of `fiber`, which is running: its next wait begins after them.
-void forget_interruptions_of(const Fiber& fiber) noexcept;
+void forget_interruptions_of(Fiber& fiber) noexcept;
 
 /// How many handlers have run on the calling thread's carrier: a wait with a mask of its own compares it, to
 /// see whether a pending signal came the moment the mask was set.

@@ -40,13 +40,10 @@ bool is_libc_own(int number) noexcept {
   return number == 32 || number == 33;
 }
 
-// Takes the first of `bits` that is pending for `fiber` alone. Returns its number, or 0.
+// take_pending(), for callers who want to know more.
 int take_own(Fiber& fiber, uint64_t bits, siginfo_t* info) noexcept {
-  const uint64_t pending = fiber.pending_signals.load(std::memory_order_seq_cst) & bits;
-  if (!pending) return 0;
-  const int number = std::countr_zero(pending) + 1;
-  fiber.pending_signals.fetch_and(~signal_bit(number));
-  if (info) {
+  const int number = take_pending(fiber, bits);
+  if (number && info) {
     *info = {};
     info->si_signo = number;
     info->si_code = SI_TKILL;
@@ -56,20 +53,35 @@ int take_own(Fiber& fiber, uint64_t bits, siginfo_t* info) noexcept {
   return number;
 }
 
-// Sends `number` to `fiber`, unless that blocks it: then it is kept until it no longer does.
-// Async-signal-safe.
+// Sends `number` to `fiber`: it is kept with it until it may be handled. Async-signal-safe.
 void send_signal(Fiber& fiber, int number) noexcept {
   const uint64_t bit = signal_bit(number);
-  if (signal_mask_of(fiber) & bit) {
-    fiber.pending_signals.fetch_or(bit, std::memory_order_seq_cst);
-    if (fiber.awaited_signals.load(std::memory_order_seq_cst) & bit) interrupt_soon(fiber, number);
-    // It may have opened its mask meanwhile, without seeing this one.
-    if (signal_mask_of(fiber) & bit || !(fiber.pending_signals.fetch_and(~bit) & bit)) return;
+  const bool to_self = current_fiber() == &fiber;
+  if (to_self && fiber.carrier().signals_blocked_by_all() & bit) {
+    // The kernel can keep it as well, and shows it to signalfd.
+    sys::call(SYS_tgkill, sys::call(SYS_getpid), fiber.carrier().thread_id(), number);
+    return;
   }
-  send_to_thread_of(fiber, number, nullptr);
+  fiber.signals.pending.fetch_or(bit, std::memory_order_seq_cst);
+  if (signal_mask_of(fiber) & bit) {
+    if (fiber.signals.awaited.load(std::memory_order_seq_cst) & bit) interrupt_soon(fiber);
+    return;
+  }
+  if (!to_self) return raise_soon(fiber);
+  if (take_pending(fiber, bit)) send_to_thread_of(fiber, number, nullptr);
+  forget_interruptions_of(fiber);
 }
 
 }  // namespace
+
+int take_pending(Fiber& fiber, uint64_t bits) noexcept {
+  for (;;) {
+    const uint64_t pending = fiber.signals.pending.load(std::memory_order_seq_cst) & bits;
+    if (!pending) return 0;
+    const uint64_t first = pending & -pending;
+    if (fiber.signals.pending.fetch_and(~first) & first) return std::countr_zero(first) + 1;
+  }
+}
 
 Fiber* mask_owner() noexcept {
   const ThreadState& thread = thread_state();
@@ -112,7 +124,7 @@ int wait_for(const sigset_t& set, siginfo_t* info, Nanos deadline, const char* c
   static constexpr sys::Timespec kNow{0, 0};
   const uint64_t bits = bits_of(set);
   Fiber& self = *current_fiber();
-  self.awaited_signals.store(bits, std::memory_order_seq_cst);
+  self.signals.awaited.store(bits, std::memory_order_seq_cst);
   int descriptor = -1;
   long taken;
   for (;;) {
@@ -135,7 +147,7 @@ int wait_for(const sigset_t& set, siginfo_t* info, Nanos deadline, const char* c
     Poller::closing(descriptor);
     close_private_fd(descriptor);
   }
-  self.awaited_signals.store(0, std::memory_order_relaxed);
+  self.signals.awaited.store(0, std::memory_order_relaxed);
   return static_cast<int>(taken);
 }
 
@@ -221,7 +233,7 @@ int routed::sigtimedwait(const sigset_t* set, siginfo_t* info, const timespec* t
 int routed::sigpending(sigset_t* set) noexcept {
   const Fiber* self = mask_owner();
   const int result = real::sigpending(set);
-  if (self && result == 0) *set = set_of(bits_of(*set) | self->pending_signals.load());
+  if (self && result == 0) *set = set_of(bits_of(*set) | self->signals.pending.load());
   return result;
 }
 

@@ -1,6 +1,8 @@
 #include "interpose/signals.hpp"
 
+#include <semaphore.h>
 #include <signal.h>
+#include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -298,6 +300,64 @@ TEST_F(SignalsTest, ASignalThatAFiberBlocksIsKeptForIt) {
   EXPECT_FALSE(sigismember(&pending, SIGUSR1)) << "it is not for this thread";
   EXPECT_EQ(routed::pthread_sigqueue(target.handle(), SIGUSR1, {}), EAGAIN);
   open = true;
+}
+
+// In the kernel these would be one signal, for one of them.
+TEST_F(SignalsTest, EachFiberGetsTheSignalThatWasSentToIt) {
+  for (const bool sender_blocks : {false, true}) {
+    const sigset_t set = set_with(SIGUSR1);
+    g_calls = 0;
+    int interrupted = 0, taken = 0;
+    {
+      std::deque<FiberThread> readers, waiters;
+      for (int i = 0; i < 5; ++i) {
+        readers.emplace_back([&] { interrupted += routed::pause() == -1 && errno == EINTR; });
+        waiters.emplace_back([&] {
+          int number = 0;
+          ASSERT_EQ(routed::pthread_sigmask(SIG_BLOCK, &set, nullptr), 0);
+          ASSERT_EQ(routed::sigwait(&set, &number), 0);
+          ++taken;
+        });
+      }
+      for (auto* all : {&readers, &waiters})
+        for (FiberThread& thread : *all) run_until([&] { return thread.parked(); });
+      if (sender_blocks) {
+        ASSERT_EQ(routed::pthread_sigmask(SIG_BLOCK, &set, nullptr), 0);
+      }
+      for (auto* all : {&readers, &waiters})
+        for (FiberThread& thread : *all) EXPECT_EQ(routed::pthread_kill(thread.handle(), SIGUSR1), 0);
+    }
+    EXPECT_EQ(interrupted, 5);
+    EXPECT_EQ(taken, 5);
+    EXPECT_EQ(g_calls, 5);
+    ASSERT_EQ(routed::pthread_sigmask(SIG_UNBLOCK, &set, nullptr), 0);
+    EXPECT_EQ(g_calls, 5);
+  }
+}
+
+TEST_F(SignalsTest, SignalfdSeesWhatIsRaisedWhereAllBlockIt) {
+  const sigset_t set = set_with(SIGUSR1);
+  ASSERT_EQ(routed::pthread_sigmask(SIG_BLOCK, &set, nullptr), 0);
+  const int fd = signalfd(-1, &set, SFD_CLOEXEC);
+  ASSERT_EQ(routed::raise(SIGUSR1), 0);
+  signalfd_siginfo info{};
+  EXPECT_EQ(routed::read(fd, &info, sizeof info), static_cast<ssize_t>(sizeof info));
+  EXPECT_EQ(info.ssi_signo, static_cast<uint32_t>(SIGUSR1));
+  close(fd);
+  ASSERT_EQ(routed::pthread_sigmask(SIG_UNBLOCK, &set, nullptr), 0);
+  EXPECT_EQ(g_calls, 0);
+}
+
+TEST_F(SignalsTest, AHandlerInterruptsTheWaitForASharedSemaphore) {
+  sem_t semaphore;
+  ASSERT_EQ(sem_init(&semaphore, /*pshared=*/1, 0), 0);
+  FiberThread sender([] {
+    run_until([] { return Runtime::get()->carrier().main_fiber().state() == Fiber::State::kParked; });
+    kill(getpid(), SIGUSR1);
+  });
+  EXPECT_EQ(routed::sem_wait(&semaphore), -1);
+  EXPECT_EQ(errno, EINTR);
+  EXPECT_EQ(g_calls, 1);
 }
 
 TEST_F(SignalsTest, AFiberRaisesASignalForItself) {
