@@ -4,8 +4,10 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
-#include <cstdlib>
+
+#include "fiber/engine_memory.hpp"
 
 namespace weft {
 
@@ -24,11 +26,11 @@ ThreadAddresses ThreadAddresses::of_this_thread() noexcept {
 }
 
 Identity::~Identity() {
-  free(values_);
+  engine_free(values_, capacity_ * sizeof(Value));
 }
 
 void Identity::reset() noexcept {
-  free(values_);
+  engine_free(values_, capacity_ * sizeof(Value));
   values_ = nullptr;
   capacity_ = 0;
   signal_mask = 0;
@@ -40,10 +42,11 @@ void Identity::reset() noexcept {
 int Identity::set_specific(pthread_key_t key, const void* value, uint64_t generation) noexcept {
   if (key >= capacity_) {
     if (!value) return 0;
-    const pthread_key_t capacity = (key + 4) & ~3u;
-    auto* values = static_cast<Value*>(realloc(values_, capacity * sizeof(Value)));
+    const pthread_key_t capacity = std::bit_ceil(std::max<pthread_key_t>(key + 1, 4));
+    auto* values = static_cast<Value*>(engine_allocate(capacity * sizeof(Value)));
     if (!values) return ENOMEM;
-    std::fill(values + capacity_, values + capacity, Value{});
+    std::copy_n(values_, capacity_, values);
+    engine_free(values_, capacity_ * sizeof(Value));
     values_ = values;
     capacity_ = capacity;
   }

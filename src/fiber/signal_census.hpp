@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 namespace weft {
 
@@ -12,47 +11,47 @@ namespace weft {
 /// so each operation costs a comparison or two whatever the number of fibers. For the carrier's thread only.
 class SignalCensus {
  public:
-  SignalCensus() { entries_.reserve(16); }
-
-  void add(uint64_t mask) {
-    Entry& entry = entry_of(mask);
-    if (entry.count++ == 0) count_anew();
+  void add(uint64_t mask) noexcept {
+    Entry* entry = entry_of(mask);
+    if (!entry && used_ < kMost) *(entry = &entries_[used_++]) = {mask, 0};
+    if (entry && entry->count++ == 0) count_anew();
   }
-  void remove(uint64_t mask) {
-    Entry& entry = entry_of(mask);
-    if (--entry.count > 0) return;
-    entry = entries_.back();
-    entries_.pop_back();
+  void remove(uint64_t mask) noexcept {
+    Entry* entry = entry_of(mask);
+    if (!entry || --entry->count > 0) return;
+    *entry = entries_[--used_];
     last_ = 0;
     count_anew();
   }
   void clear() noexcept {
-    entries_.clear();
-    last_ = 0;
+    used_ = last_ = 0;
     blocked_by_all_ = 0;
   }
   /// A bit for each signal that no fiber would take.
   uint64_t blocked_by_all() const noexcept { return blocked_by_all_; }
 
  private:
+  // More masks than this at a time are not counted: their signals may wait until such a fiber runs.
+  static constexpr size_t kMost = 64;
+
   struct Entry {
     uint64_t mask;
     size_t count;
   };
 
-  Entry& entry_of(uint64_t mask) {
-    if (last_ < entries_.size() && entries_[last_].mask == mask) return entries_[last_];
-    for (last_ = 0; last_ < entries_.size(); ++last_)
-      if (entries_[last_].mask == mask) return entries_[last_];
-    return entries_.emplace_back(Entry{mask, 0});
+  Entry* entry_of(uint64_t mask) noexcept {
+    if (last_ < used_ && entries_[last_].mask == mask) return &entries_[last_];
+    for (last_ = 0; last_ < used_; ++last_)
+      if (entries_[last_].mask == mask) return &entries_[last_];
+    return nullptr;
   }
   void count_anew() noexcept {
     blocked_by_all_ = ~uint64_t{0};
-    for (const Entry& entry : entries_) blocked_by_all_ &= entry.mask;
+    for (size_t i = 0; i < used_; ++i) blocked_by_all_ &= entries_[i].mask;
   }
 
-  std::vector<Entry> entries_;
-  size_t last_ = 0;  // the entry used last
+  Entry entries_[kMost];
+  size_t used_ = 0, last_ = 0;  // last_: the entry used last
   uint64_t blocked_by_all_ = 0;
 };
 

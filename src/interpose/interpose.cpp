@@ -30,6 +30,9 @@ namespace {
 struct Installation {
   Settings settings;
   const bool interpreter_in_program = find_interpreter_in_program();
+  // The library that allocates in place of libc, if there is one. It keeps caches in thread-locals, half
+  // changed while it waits for its own locks: no other fiber may come in between.
+  const std::string allocator = library_of("malloc");
   elf::Patcher patcher;
 
   explicit Installation(const Settings& chosen)
@@ -46,6 +49,9 @@ struct Installation {
   }
 
   bool wanted(const elf::Site& site) const noexcept {
+    if (site.route.family == static_cast<uint32_t>(Family::kLocks) && !site.program &&
+        site.object == allocator)
+      return false;
     if (!creates_thread(site.route.symbol)) return true;
     if (settings.threads == Threads::kPython) return is_interpreter(site);
     return settings.threads == Threads::kAll;
@@ -59,6 +65,12 @@ struct Installation {
     const std::string_view name =
         slash == std::string_view::npos ? site.object : site.object.substr(slash + 1);
     return name.starts_with("libpython");
+  }
+
+  static std::string library_of(const char* symbol) {
+    Dl_info info{};
+    void* address = dlsym(RTLD_NEXT, symbol);  // RTLD_DEFAULT may find the program's stub
+    return address && dladdr(address, &info) && info.dli_fname ? info.dli_fname : "";
   }
 
   static bool find_interpreter_in_program() noexcept {
