@@ -1,4 +1,6 @@
 // Waiting for children.
+#include "interpose/children.hpp"
+
 #include <signal.h>
 #include <spawn.h>
 #include <sys/resource.h>
@@ -8,7 +10,6 @@
 #include <set>
 
 #include "interpose/calls.hpp"
-#include "interpose/children.hpp"
 #include "support/poll_loop.hpp"
 
 extern char** environ;
