@@ -306,3 +306,89 @@ def test_names_are_asked_for_together(run):
         ''')
     assert stats["parks"]["offload"] >= 300
     assert not long_pins(stats, {"getaddrinfo"})
+
+
+TERMINAL = """
+        class Terminal:
+            def __enter__(self):
+                self.master, slave = pty.openpty()
+                self.before = [os.dup(fd) for fd in range(3)]
+                for fd in range(3): os.dup2(slave, fd)
+                os.close(slave)
+                return self.master
+            def __exit__(self, *error):
+                for fd, before in enumerate(self.before): os.dup2(before, fd)
+"""
+
+
+def test_input_from_a_terminal_lets_others_run(run):
+    stats = run(
+        TERMINAL
+        + """
+        def answer():
+            assert os.read(terminal, 100) == b"Name? "
+            before = others.ticks
+            while others.ticks < before + 100: time.sleep(0.01)
+            os.write(terminal, b"Ada\\n")
+        with Others() as others, Terminal() as terminal:
+            thread = threading.Thread(target=answer)
+            thread.start()
+            assert input("Name? ") == "Ada"
+            thread.join()
+            os.write(terminal, b"\\x04")
+            try: input()
+            except EOFError: pass
+            else: assert False
+        """
+    )
+    assert not long_pins(stats, ["fgets"])
+
+
+def test_ctrl_c_ends_input(run):
+    run(
+        TERMINAL
+        + """
+        def interrupt():
+            assert os.read(terminal, 100) == b"? "
+            os.kill(os.getpid(), signal.SIGINT)
+        with Terminal() as terminal:
+            thread = threading.Thread(target=interrupt)
+            thread.start()
+            try: input("? ")
+            except KeyboardInterrupt: pass
+            else: assert False
+            thread.join()
+        """
+    )
+
+
+def test_a_stream_tells_what_is_wrong_at_once(run):
+    run(
+        """
+        import ctypes
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.fdopen.restype = ctypes.c_void_p
+        line = ctypes.create_string_buffer(100)
+        def fgets(stream): return libc.fgets(line, 100, ctypes.c_void_p(stream))
+        def body():
+            reader, writer = os.pipe()
+            stream = libc.fdopen(writer, b"w")
+            assert not fgets(stream) and ctypes.get_errno() == errno.EBADF
+            stream = libc.fdopen(reader, b"r")
+            os.set_blocking(reader, False)
+            assert not fgets(stream) and ctypes.get_errno() == errno.EAGAIN
+            assert libc.ferror(ctypes.c_void_p(stream))
+            left, right = socket.socketpair()
+            right.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, b"\\0" * 8 + (50_000).to_bytes(8, "little"))
+            stream = libc.fdopen(right.fileno(), b"r")
+            began = time.monotonic()
+            assert not fgets(stream) and ctypes.get_errno() == errno.EAGAIN
+            assert 0.05 <= time.monotonic() - began < 0.5
+            left.send(b"one\\ntwo\\n")
+            libc.clearerr(ctypes.c_void_p(stream))
+            assert fgets(stream) and line.value == b"one\\n" and fgets(stream) and line.value == b"two\\n"
+            left.close()
+            assert not fgets(stream) and libc.feof(ctypes.c_void_p(stream))
+        together(body)
+        """
+    )

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cstddef>
+#include <cstdio>
 
 // Declared by libc's headers to fortified programs only.
 extern "C" {
@@ -13,6 +14,7 @@ ssize_t __read_chk(int fd, void* buffer, size_t size, size_t room);
 ssize_t __pread_chk(int fd, void* buffer, size_t size, off_t offset, size_t room);
 int __open_2(const char* path, int flags);
 int __openat_2(int directory, const char* path, int flags);
+char* __fgets_chk(char* text, size_t room, int size, FILE* stream);
 }
 
 // X(call), Y(symbol, call): see calls.hpp.
@@ -36,6 +38,12 @@ int __openat_2(int directory, const char* path, int flags);
   X(creat)                  \
   X(__open_2)               \
   X(__openat_2)             \
+  X(fgets)                  \
+  X(__fgets_chk)            \
+  X(getdelim)               \
+  X(getline)                \
+  X(fgetc)                  \
+  X(getchar)                \
   X(fsync)                  \
   X(fdatasync)              \
   X(sync)                   \
@@ -48,6 +56,9 @@ int __openat_2(int directory, const char* path, int flags);
   X(truncate)               \
   X(copy_file_range)
 #define WEFT_FILES_ALIASES(Y)           \
+  Y(getc, fgetc)                        \
+  Y(_IO_getc, fgetc)                    \
+  Y(__getdelim, getdelim)               \
   Y(__read, read)                       \
   Y(__write, write)                     \
   Y(pread64, pread)                     \
