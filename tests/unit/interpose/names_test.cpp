@@ -20,6 +20,11 @@ class NamesTest : public OnEveryBackend {
 };
 WEFT_ON_EVERY_BACKEND(NamesTest);
 
+// What the end of a thread does, which these fibers are not.
+struct EndOfThread {
+  ~EndOfThread() { run_key_destructors(*Carrier::running_fiber()); }
+};
+
 std::string answer(decltype(&::getaddrinfo) ask, const char* node, const char* service, int flags) {
   addrinfo hints{}, *list = nullptr;
   hints.ai_flags = flags;
@@ -78,22 +83,23 @@ TEST_P(NamesTest, TwoHundredFibersAskAtOnce) {
 
 TEST_P(NamesTest, EachFiberHasItsOwnHostError) {
   loop.run([&] {
+    const EndOfThread end;
     EXPECT_EQ(routed::gethostbyname("nohost.invalid"), nullptr);
     const int mine = *routed::__h_errno_location();
     EXPECT_NE(mine, 0);
     loop.run([&] {
+      const EndOfThread inner_end;
       EXPECT_EQ(*routed::__h_errno_location(), 0);
       EXPECT_NE(routed::gethostbyname("localhost"), nullptr);
       *routed::__h_errno_location() = 77;
-      run_key_destructors(*Carrier::running_fiber());  // as at the end of a thread, which this fiber is not
     });
     EXPECT_EQ(*routed::__h_errno_location(), mine);
-    run_key_destructors(*Carrier::running_fiber());
   });
 }
 
 TEST_P(NamesTest, DatabasesAnswerAsLibcDoes) {
   loop.run([&] {
+    const EndOfThread end;
     char buffer[1024], small[1];
     passwd user{}, *found_user = nullptr;
     EXPECT_EQ(routed::getpwnam_r("root", &user, buffer, sizeof buffer, &found_user), 0);
@@ -134,6 +140,7 @@ TEST_P(NamesTest, AnswersBelongToTheFiberThatAsked) {
   const char* const names[] = {"http", "ssh", "smtp", "domain"};
   for (int i = 0; i < 40; ++i)
     fibers.push_back(&loop.spawn([&, i] {
+      const EndOfThread end;
       const char* name = names[i % 4];
       for (int round = 0; round < 10; ++round) {
         const servent* service = routed::getservbyname(name, "tcp");
