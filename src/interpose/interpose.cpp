@@ -1,7 +1,9 @@
 #include "interpose/interpose.hpp"
 
 #include <dlfcn.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 #include <new>
 #include <vector>
@@ -9,6 +11,7 @@
 #include "fiber/futex_lock.hpp"
 #include "host/gil_preemptor.hpp"
 #include "host/python.hpp"
+#include "host/text_sink.hpp"
 #include "interpose/calls.hpp"
 #include "interpose/elf/patcher.hpp"
 #include "interpose/loading.hpp"
@@ -83,6 +86,7 @@ struct Installation {
 constinit FutexLock g_lock;
 constinit Installation* g_installation = nullptr;
 constinit bool g_installed = false;
+constinit bool g_routing_refused = false;  // by the settings
 
 constinit host::GilPreemptor g_preemptor;
 
@@ -103,6 +107,7 @@ void adopt_interpreter(Runtime& runtime) noexcept {
 
 int install(const Settings& settings) noexcept {
   Guard guard(g_lock);
+  g_routing_refused = !settings.routing;
   if (g_installed || !settings.routing) return 0;
   if (!g_installation) {
     resolve_calls();
@@ -142,9 +147,46 @@ void set_interpreter_that_pins(host::Python* python) noexcept {
   g_interpreter_may_pin = true;
 }
 
+namespace {
+
+bool cannot_have_fibers(const host::Python* python) noexcept {
+  return python && (!python->supported() || python->free_threaded());
+}
+
+void write_unsupported(const host::Python& python, host::TextSink& sink) noexcept {
+  std::string_view version = python.version_text();
+  version = version.substr(0, version.find(' '));
+  if (python.free_threaded()) sink.write("free-threaded ");
+  sink.write("Python ");
+  sink.write(version.substr(0, version.rfind('.')));
+  sink.write(python.free_threaded() ? " is not supported (3.11 to 3.13, with a GIL)"
+                                    : " is not supported (3.11 to 3.13)");
+  sink.write(": its threads stay OS threads");
+}
+
+}  // namespace
+
 bool interpreter_is_unsupported() noexcept {
   const host::Python* python = host::Python::find();
-  return python && !python->supported();
+  if (!cannot_have_fibers(python)) return false;
+  static constinit std::atomic<bool> said{false};
+  if (!said.exchange(true, std::memory_order_relaxed)) {
+    host::FdSink sink(STDERR_FILENO);
+    sink.write("weft: ");
+    write_unsupported(*python, sink);
+    sink.write("\n");
+  }
+  return true;
+}
+
+void describe_no_fibers(host::TextSink& sink) noexcept {
+  const host::Python* python = host::Python::present();
+  if (g_routing_refused)
+    sink.write("routing is off (--routing=off): threads stay OS threads");
+  else if (g_installation && g_installation->settings.threads == Threads::kNone)
+    sink.write("--threads=none: threads stay OS threads");
+  else if (g_installation && cannot_have_fibers(python))
+    write_unsupported(*python, sink);
 }
 
 bool interpreter_pins() noexcept {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "host/text_sink.hpp"
 #include "runtime/settings.hpp"
 
 namespace weft {
@@ -25,6 +26,11 @@ bool installed() noexcept;
 
 /// Called on the carrier right after the runtime has started: what the routed calls need of it.
 void runtime_started(Runtime& runtime) noexcept;
+
+/// Writes why no thread of this process becomes a fiber, as in "--threads=none: threads stay OS threads";
+/// nothing where threads do, or where nothing was installed. What it says of an interpreter is that of
+/// host::Python::present(). Any thread. Async-signal-safe.
+void describe_no_fibers(host::TextSink& sink) noexcept;
 
 /// A call that really blocked its carrier, by the call and the library that made it.
 struct Pin {

@@ -21,8 +21,8 @@ void set_interpreter_that_pins(host::Python* python) noexcept;
 bool interpreter_pins() noexcept;
 extern constinit bool g_interpreter_may_pin;
 
-/// True in a process with an interpreter whose threads cannot be fibers of shared identity; its threads stay
-/// OS threads.
+/// True in a process with an interpreter whose threads cannot be fibers of shared identity: they stay OS
+/// threads. The first time, it says so on standard error.
 bool interpreter_is_unsupported() noexcept;
 
 /// The running fiber if the call being made may switch, else null: then it goes straight to libc.

@@ -78,6 +78,8 @@ struct CommandReport {
       objects;  ///< the program, the libraries it needs, a Python's standard extension modules
   std::vector<std::string> missing;  ///< libraries that are not found
   std::optional<Reloader> reloader;
+  std::string python_version;  ///< "3.10", as far as the files' names tell
+  bool python_supported = true;
 };
 
 /// Looks at the files that `command` (a program and its arguments) would load. Runs the dynamic linker to

@@ -9,6 +9,7 @@
 #include "interpose/elf/image.hpp"
 #include "interpose/elf/mapped_file.hpp"
 #include "runtime/doctor_system.hpp"
+#include "runtime/python_version.hpp"
 
 namespace weft::doctor {
 
@@ -51,8 +52,8 @@ class Routes {
   std::map<std::string_view, interpose::Family> families_;
 };
 
-// `interpreter`: the object creates the interpreter's threads.
-ObjectReport examine_object(const std::string& path, bool interpreter, const Routes& routes) {
+// `threads_left`: why the threads that the object creates become no fibers; null where they do.
+ObjectReport examine_object(const std::string& path, const char* threads_left, const Routes& routes) {
   ObjectReport report{path};
   const elf::MappedFile file(path);
   const auto image = file.error() ? std::nullopt : elf::Image::of_file(file.bytes(), path);
@@ -74,8 +75,8 @@ ObjectReport examine_object(const std::string& path, bool interpreter, const Rou
         report.left.push_back({symbol, "is not routed: where it blocks, it blocks its carrier (a pin)"});
     } else if (slot.defined) {
       report.left.push_back({symbol, "the object has its own function of that name"});
-    } else if (symbol == "pthread_create" && !interpreter) {
-      report.left.push_back({symbol, "its own threads stay OS threads, unless --threads=all"});
+    } else if (symbol == "pthread_create" && threads_left) {
+      report.left.push_back({symbol, threads_left});
     } else {
       report.routed.push_back({symbol, to_string(*family)});
     }
@@ -120,6 +121,18 @@ std::vector<std::string> standard_extensions(const elf::Program& program) {
   return result;
 }
 
+// The executable is python3.12 behind whatever links lead to it; one that embeds it needs a libpython3.12.
+void find_version(CommandReport& report) {
+  const elf::Program& program = report.program;
+  if (!program.python) return;
+  std::error_code error;
+  const fs::path path = fs::canonical(program.path, error);
+  report.python_version = python_version_in(error ? program.path : path.string());
+  for (const std::string& library : program.needed)
+    if (report.python_version.empty()) report.python_version = python_version_in(library);
+  report.python_supported = report.python_version.empty() || python_is_supported(report.python_version);
+}
+
 }  // namespace
 
 CommandReport examine_command(const std::vector<std::string>& command) {
@@ -129,18 +142,25 @@ CommandReport examine_command(const std::vector<std::string>& command) {
   const elf::Program& program = report.program;
   if (!program.runnable()) return report;
 
+  find_version(report);
+
   const Routes routes;
   Libraries libraries = find_libraries(program);
   report.missing = std::move(libraries.missing);
   const bool shared =
       std::any_of(libraries.found.begin(), libraries.found.end(),
                   [](const std::string& path) { return base_name(path).starts_with("libpython"); });
-  report.objects.push_back(examine_object(program.path, program.python && !shared, routes));
+  const auto threads_left = [&](bool interpreter) -> const char* {
+    if (!interpreter) return "its own threads stay OS threads, unless --threads=all";
+    return report.python_supported ? nullptr : "its threads stay OS threads: this Python is not supported";
+  };
+  report.objects.push_back(examine_object(program.path, threads_left(program.python && !shared), routes));
   for (const std::string& path : libraries.found)
-    report.objects.push_back(examine_object(path, base_name(path).starts_with("libpython"), routes));
+    report.objects.push_back(
+        examine_object(path, threads_left(base_name(path).starts_with("libpython")), routes));
   if (program.python)
     for (const std::string& path : standard_extensions(program))
-      report.objects.push_back(examine_object(path, false, routes));
+      report.objects.push_back(examine_object(path, threads_left(false), routes));
   return report;
 }
 

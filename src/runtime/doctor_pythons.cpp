@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "runtime/doctor_system.hpp"
+#include "runtime/python_version.hpp"
 
 namespace weft::doctor {
 
@@ -48,10 +49,6 @@ std::string version_of(const std::string& path) {
   return output.substr(kBegin.size(), output.find_first_of("\r\n") - kBegin.size());
 }
 
-bool is_supported(const std::string& version) {
-  return version.starts_with("3.11.") || version.starts_with("3.12.") || version.starts_with("3.13.");
-}
-
 }  // namespace
 
 std::vector<PythonFound> find_pythons() {
@@ -72,7 +69,7 @@ std::vector<PythonFound> find_pythons() {
       PythonFound python{path, version_of(path)};
       python.shared = std::any_of(program.needed.begin(), program.needed.end(),
                                   [](const std::string& needed) { return needed.starts_with("libpython"); });
-      python.supported = program.runnable() && is_supported(python.version);
+      python.supported = program.runnable() && python_is_supported(python.version);
       pythons.push_back(std::move(python));
     }
   }

@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/doctor.hpp"
+#include "runtime/python_version.hpp"
 
 namespace weft::doctor {
 
@@ -114,6 +115,8 @@ Json to_json(const CommandReport& report) {
           {"program", report.program.path},
           {"chain", report.program.chain},
           {"python", report.program.python},
+          {"python_version", report.python_version.empty() ? Json() : Json(report.python_version)},
+          {"python_supported", report.program.python && report.python_supported},
           {"objects", objects},
           {"missing", report.missing},
           {"reloader", report.reloader
@@ -138,10 +141,13 @@ std::string to_text(const CommandReport& report) {
   std::string text = joined(report.program.chain) + "\n";
   if (report.program.chain.size() > 1 && report.program.chain.back() != report.program.path)
     text += "which runs " + report.program.path + "\n";
-  text += report.program.python
-              ? "carries a Python interpreter: its threads become fibers\n"
-              : "is no Python interpreter: Weft waits for the first one that it executes, or, with "
-                "--threads=all, takes its own threads\n";
+  if (!report.python_supported)
+    text += "WARNING: Python " + report.python_version + " " + std::string(kPythonUnsupported) + "\n";
+  else
+    text += report.program.python
+                ? "carries a Python interpreter: its threads become fibers\n"
+                : "is no Python interpreter: Weft waits for the first one that it executes, or, with "
+                  "--threads=all, takes its own threads\n";
   if (report.reloader) text += "WARNING: " + report.reloader->name + ": " + report.reloader->advice + "\n";
   for (const std::string& library : report.missing)
     text += "WARNING: the library " + library + " is not found\n";

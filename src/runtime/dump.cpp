@@ -14,6 +14,8 @@
 #include "fiber/private_fd.hpp"
 #include "fiber/sys.hpp"
 #include "host/python.hpp"
+#include "host/text_sink.hpp"
+#include "interpose/interpose.hpp"
 #include "runtime/dump_address.hpp"
 #include "runtime/dump_stack.hpp"
 #include "runtime/dump_stop.hpp"
@@ -129,7 +131,12 @@ constinit std::atomic<Service*> g_service{nullptr};
 
 void handle_signal(int) noexcept {
   if (Service* service = g_service.load(std::memory_order_acquire); service && service->ring()) return;
-  write_all(STDERR_FILENO, "weft: this process has created no thread yet, so there is no fiber to dump\n");
+  char reason[160];
+  host::BufferSink sink(reason, sizeof reason);
+  interpose::describe_no_fibers(sink);
+  write_all(STDERR_FILENO, "weft: there is no fiber to dump: ");
+  write_all(STDERR_FILENO, reason[0] ? reason : "this process has created no thread yet");
+  write_all(STDERR_FILENO, "\n");
 }
 
 }  // namespace

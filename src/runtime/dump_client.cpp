@@ -8,8 +8,10 @@
 #include <filesystem>
 #include <fstream>
 
+#include "interpose/elf/program.hpp"
 #include "runtime/dump.hpp"
 #include "runtime/dump_address.hpp"
+#include "runtime/python_version.hpp"
 #include "runtime/settings_environment.hpp"
 
 namespace weft::dump {
@@ -27,6 +29,45 @@ Loaded is_loaded(pid_t pid) {
   return maps.bad() ? Loaded::kUnknown : Loaded::kNo;
 }
 
+// The settings that the process was started with. Its environment at the start is kept, whatever it changes.
+Settings settings_of(pid_t pid) {
+  Settings settings;
+  std::ifstream environment("/proc/" + std::to_string(pid) + "/environ");
+  for (std::string variable; std::getline(environment, variable, '\0');) {
+    const size_t equals = variable.find('=');
+    if (equals == variable.npos) continue;
+    for (const SettingForm& form : setting_forms())
+      if (variable.compare(0, equals, form.variable) == 0) form.parse(variable.substr(equals + 1), settings);
+  }
+  return settings;
+}
+
+// The file that holds the interpreter of the process: a libpython, or its executable; empty if there is none.
+std::string interpreter_of(pid_t pid) {
+  const std::string folder = "/proc/" + std::to_string(pid);
+  std::ifstream maps(folder + "/maps");
+  for (std::string line; std::getline(maps, line);)
+    if (const size_t slash = line.rfind("/libpython3."); slash != line.npos) return line.substr(slash);
+  std::error_code error;
+  const bool python = interpose::elf::inspect_program(folder + "/exe").python;
+  return python ? std::filesystem::read_symlink(folder + "/exe", error).string() : std::string();
+}
+
+std::string why_no_fiber(pid_t pid) {
+  const Settings settings = settings_of(pid);
+  if (!settings.routing) return "routing is off (--routing=off), so its threads are OS threads";
+  if (settings.threads == Threads::kNone) return "with --threads=none its threads are OS threads";
+  const std::string interpreter = interpreter_of(pid);
+  if (interpreter.empty()) {
+    if (settings.threads == Threads::kPython)
+      return "it is no Python interpreter, so its threads are OS threads, unless --threads=all";
+  } else if (const std::string version = python_version_in(interpreter);
+             !version.empty() && !python_is_supported(version)) {
+    return "Python " + version + " " + std::string(kPythonUnsupported);
+  }
+  return "it has created no thread yet";
+}
+
 std::string why_no_answer(pid_t pid) {
   const std::string process = "process " + std::to_string(pid);
   if (kill(pid, 0) != 0 && errno == ESRCH) return "there is no " + process;
@@ -38,7 +79,7 @@ std::string why_no_answer(pid_t pid) {
     case Loaded::kYes:
       break;
   }
-  return process + " runs under Weft, but has not started a fiber: it has created no thread yet";
+  return process + " runs under Weft, but has not started a fiber: " + why_no_fiber(pid);
 }
 
 struct Socket {

@@ -12,6 +12,7 @@
 
 #include "fiber/sys.hpp"
 #include "host/python.hpp"
+#include "host/text_sink.hpp"
 #include "interpose/interpose.hpp"
 #include "runtime/runtime.hpp"
 
@@ -89,6 +90,10 @@ Summary collect() {
     const std::string_view text = python->version_text();
     summary.python = text.substr(0, text.find(' '));
   }
+  char reason[160];
+  host::BufferSink sink(reason, sizeof reason);
+  interpose::describe_no_fibers(sink);
+  summary.no_fibers = reason;
   interpose::Report routed = interpose::report();
   summary.native_threads = routed.native_threads;
   for (interpose::Pin& pin : routed.pins)

@@ -23,6 +23,7 @@ struct Summary {
   std::optional<std::string> python;  ///< the version of the interpreter in the process, if there is one
   std::optional<Backend> backend;
   bool routing = false;
+  std::string no_fibers;  ///< why threads become no fibers here; empty where they do. Not in the JSON
   int carriers = 0;
   int pool_threads_peak = 0;
   uint64_t native_threads = 0;
@@ -41,9 +42,9 @@ Summary collect();
 /// For people: aligned, one thing a line.
 std::string to_text(const Summary& summary);
 
-/// One JSON object. Its keys are the names above but that the counts of fibers stand in "fibers", those of
-/// parks by kind in "parks", and the carrier's switches in "switches"; "python" and "backend" may be null; a
-/// pin's longest time is "max_ns".
+/// One JSON object. Its keys are the names above (except `no_fibers`) but that the counts of fibers stand in
+/// "fibers", those of parks by kind in "parks", and the carrier's switches in "switches"; "python" and
+/// "backend" may be null; a pin's longest time is "max_ns".
 std::string to_json(const Summary& summary);
 
 /// Has the summary written when the process ends by exit() or by returning from main(), as `settings` ask

@@ -42,6 +42,16 @@ void append_pins(std::string& text, const std::vector<Pin>& pins) {
   }
 }
 
+std::string why_none(const Summary& summary) {
+  if (!summary.no_fibers.empty()) return summary.no_fibers;
+  if (summary.native_threads > 0) return "the runtime could not be started, so threads stay OS threads";
+  if (summary.python)
+    return "no thread was created by Python, so the runtime never started (--threads=all takes those of "
+           "others, "
+           "too)";
+  return "no thread was created, so the runtime never started";
+}
+
 }  // namespace
 
 std::string to_text(const Summary& summary) {
@@ -51,7 +61,8 @@ std::string to_text(const Summary& summary) {
   text += "\n";
   if (!summary.routing) text += "  routing         off\n";
   if (!summary.started()) {
-    text += "  fibers          none: no thread was created, so the runtime never started\n";
+    if (summary.native_threads > 0) append(text, "  OS threads      %lu native\n", summary.native_threads);
+    text += "  fibers          none: " + why_none(summary) + "\n";
   } else {
     append(text, "  backend         %s\n", to_string(*summary.backend));
     append(text, "  OS threads      %d carrier%s, at most %d in the offload pool, %lu native\n",
