@@ -58,7 +58,7 @@ void say(const std::string& text) {
   }
   if (!settings.children) weft::environment::withdraw();
   weft::stats::report_at_exit(settings);
-  const int slots = settings.routing ? weft::interpose::install(settings) : 0;
+  const int slots = weft::interpose::install(settings);
   if (settings.dump_signal) weft::dump::on_signal(settings.dump_signal);
   if (settings.verbose)
     say("process " + std::to_string(getpid()) + ": " + std::to_string(slots) + " slots of libc calls routed");

@@ -16,7 +16,8 @@ namespace weft::interpose {
 
 /// Routes the calls of every loaded object, and of those loaded later, to the engine. The runtime itself
 /// starts when the first thread that is to be a fiber is created; until then routed calls go straight to
-/// libc. Idempotent. Usable in a preloaded library's constructor. Returns the number of slots rewritten.
+/// libc. Idempotent. Usable in a preloaded library's constructor. Returns the number of slots rewritten: none
+/// where `settings` turn routing off.
 int install(const Settings& settings) noexcept;
 
 /// Puts every slot back. Fibers that are parked in a routed call finish it.

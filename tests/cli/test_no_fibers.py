@@ -1,6 +1,7 @@
 """Where threads become no fibers, the program says so, and why."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,42 @@ def test_the_dump_of_an_unsupported_python(weft, start, old):
     done = weft("dump", start("run", python, "-c", LASTING).pid)
     assert done.returncode == 1
     assert f"Python {version} is not supported (3.11 to 3.13): its threads stay OS threads" in done.stderr
+
+
+CAUSES = {"--threads=none": "--threads=none: threads stay OS threads",
+          "--routing=off": "routing is off (--routing=off): threads stay OS threads"}
+
+
+@pytest.mark.parametrize("option, cause", CAUSES.items())
+def test_the_statistics_name_the_option(weft, python, option, cause):
+    text = weft("run", "--stats", option, python, "-c", THREADS).stderr
+    assert f"fibers          none: {cause}\n" in text
+    assert "no thread was created" not in text
+
+
+def test_the_statistics_where_only_others_create_threads(weft, python):
+    text = weft("run", "--stats", python, "-c", "pass").stderr
+    assert "no thread was created by Python" in text
+    assert "--threads=all" in text
+
+
+@pytest.mark.parametrize("option", CAUSES)
+def test_the_dump_names_the_option(weft, start, python, option):
+    done = weft("dump", start("run", option, python, "-c", LASTING).pid)
+    assert done.returncode == 1
+    assert option in done.stderr
+    assert "no thread yet" not in done.stderr
+
+
+@pytest.mark.parametrize("option, cause", CAUSES.items())
+def test_a_dump_by_signal_names_the_option(start, python, option, cause):
+    process = start("run", option, "--dump-signal=QUIT", python, "-c", LASTING)
+    process.send_signal(signal.SIGQUIT)
+    assert cause in process.stderr.readline()
+
+
+def test_the_dump_of_a_program_that_is_no_interpreter(weft, start):
+    done = weft("dump", start("run", "sh", "-c", "echo up; exec sleep 1000").pid)
+    assert done.returncode == 1
+    assert "is no Python interpreter" in done.stderr
+    assert "--threads=all" in done.stderr
