@@ -1,4 +1,5 @@
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -82,6 +83,38 @@ std::string why_no_answer(pid_t pid) {
   return process + " runs under Weft, but has not started a fiber: " + why_no_fiber(pid);
 }
 
+// A dump of 20,000 fibers takes well below a second.
+constexpr timeval kPatience{5, 0};
+
+// The letter that the kernel gives for it, as in ps; '?' if there is none.
+char state_of(pid_t pid) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/stat");
+  std::string line;
+  std::getline(status, line);
+  const size_t behind_name = line.rfind(") ");
+  return behind_name == line.npos || behind_name + 2 >= line.size() ? '?' : line[behind_name + 2];
+}
+
+std::string why_silent(pid_t pid) {
+  const std::string number = std::to_string(pid);
+  const char state = state_of(pid);
+  std::string why =
+      "process " + number + " does not answer within " + std::to_string(kPatience.tv_sec) + " s: ";
+  switch (state) {
+    case 'T':
+      return why + "it is stopped (state T); kill -CONT " + number + " lets it go on";
+    case 't':
+      return why + "a debugger has stopped it (state t): have that let it go on, or ask it for the stacks";
+    case 'Z':
+    case 'X':
+    case '?':
+      return why + "it has ended";
+    default:
+      return why + "it is in state " + state +
+             ", but its monitor thread does not come to it: try again, or look with gdb -p " + number;
+  }
+}
+
 struct Socket {
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   ~Socket() { close(fd); }
@@ -93,7 +126,11 @@ std::string fetch(pid_t pid, int fd) {
   const Socket connection;
   sockaddr_un address;
   const socklen_t length = socket_address(pid, address);
-  if (connect(connection.fd, reinterpret_cast<sockaddr*>(&address), length) != 0) return why_no_answer(pid);
+  // Connecting waits, too, once enough others wait for the same process.
+  setsockopt(connection.fd, SOL_SOCKET, SO_SNDTIMEO, &kPatience, sizeof kPatience);
+  setsockopt(connection.fd, SOL_SOCKET, SO_RCVTIMEO, &kPatience, sizeof kPatience);
+  if (connect(connection.fd, reinterpret_cast<sockaddr*>(&address), length) != 0)
+    return errno == EAGAIN ? why_silent(pid) : why_no_answer(pid);
   // The name is free for all to take: what answers must be that process.
   ucred peer{};
   socklen_t size = sizeof peer;
@@ -105,6 +142,7 @@ std::string fetch(pid_t pid, int fd) {
   for (;;) {
     const ssize_t count = read(connection.fd, buffer, sizeof buffer);
     if (count < 0 && errno == EINTR) continue;
+    if (count < 0 && errno == EAGAIN) return why_silent(pid);
     if (count < 0) return std::string("the answer breaks off: ") + strerror(errno);
     if (count == 0) break;
     answered = true;
