@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 import pytest
 from cli_support import wait_until
@@ -85,6 +86,16 @@ def test_a_process_that_has_no_fibers(weft, start, python):
     done = weft("dump", process.pid)
     assert done.returncode == 1
     assert "has not started a fiber" in done.stderr
+
+
+def test_a_process_that_is_stopped(weft, start):
+    process = start("run", sys.executable, "-c", WAIT)
+    process.send_signal(signal.SIGSTOP)
+    done = weft("dump", process.pid)
+    assert done.returncode == 1
+    assert f"does not answer within 5 s: it is stopped (state T); kill -CONT {process.pid} lets it go on" in done.stderr
+    process.send_signal(signal.SIGCONT)
+    assert weft("dump", process.pid).returncode == 0
 
 
 def test_a_process_that_does_not_run_under_weft(weft):
