@@ -19,16 +19,14 @@
 // because the request is refused before the state is looked at. Therefore:
 //
 // - It asks finalizing() before each contention. It stays at work until then, not just until the atexit
-// handlers: these
-//   may wait, and a daemon fiber that computes must still give way to them.
+//   handlers: these may wait, and a daemon fiber that computes must still give way to them.
 // - It may be ended in the middle of serve(), by unwinding: that function and its caller must not be
-// noexcept, have
-//   nothing to clean up, and leave nothing locked. The request it was working on is abandoned after
-//   kPatience.
-// - A thread state must not outlive its interpreter, since a program may initialise another one. A callback
-// of Py_AtExit,
-//   which is the last thing a finalising interpreter does, retires the helper; the next request starts a new
-//   one. A helper that stands between its asking finalizing() and its being refused is waited for.
+//   noexcept, have nothing to clean up, and leave nothing locked. The request it was working on is
+//   abandoned after kPatience.
+// - A thread state must not outlive its interpreter, since a program may initialise another one. A
+//   callback of Py_AtExit, which is the last thing a finalising interpreter does, retires the helper; the
+//   next request starts a new one. A helper that stands between its asking finalizing() and its being
+//   refused is waited for.
 
 namespace weft::host {
 

@@ -4,9 +4,8 @@
 // taken; whoever unlocks it does so with libc's unlock, and then wakes who is parked. So fibers, native
 // threads and libc's own code exclude each other. Only the owner is told apart here: libc knows owners by
 // kernel thread id, which the fibers of a carrier share. A mutex that a fiber holds therefore carries the
-// fiber's tag in place of the id (struct
-// __pthread_mutex_s is part of libc's ABI, <bits/struct_mutex.h>), and the id is put back for the moment of
-// unlocking.
+// fiber's tag in place of the id (struct __pthread_mutex_s is part of libc's ABI, <bits/struct_mutex.h>),
+// and the id is put back for the moment of unlocking.
 #include "interpose/mutexes.hpp"
 
 #include <cstdio>

@@ -1,10 +1,9 @@
 // Names: the resolver, and the databases of users, groups, services and networks.
 //
-// libc asks files, servers and caches inside these calls, by calls of its own that are not routed: they are
-// made whole by the offload pool. What libc keeps for each thread is h_errno, which goes back to the fiber,
-// and
-// `_res`: res_query and its kin use the pool thread's, so that a program which changes `_res` has to call
-// res_nquery.
+// libc asks files, servers and caches inside these calls, by calls of its own that are not routed: they
+// are made whole by the offload pool. What libc keeps for each thread is h_errno, which goes back to the
+// fiber, and `_res`: res_query and its kin use the pool thread's, so that a program which changes `_res`
+// has to call res_nquery.
 #include <arpa/inet.h>
 
 #include <cstring>

@@ -3,8 +3,7 @@
 // getpwnam() and its kin return a pointer to static storage, the same for all threads. Natively an answer is
 // read microseconds after it was given; a fiber reads it when its turn comes, and by then a hundred others
 // may have asked. So what a fiber is told is its own until its next question of that kind: the call is
-// answered by its
-// `_r` form, into a buffer that grows as libc's own does.
+// answered by its `_r` form, into a buffer that grows as libc's own does.
 #pragma once
 
 #include <grp.h>

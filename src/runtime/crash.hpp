@@ -13,12 +13,10 @@ namespace weft::crash {
 ///
 /// How it goes together with handlers of the program's own:
 ///   - One that was there before is called first, with the signal blocked. If it repairs the fault and
-///   returns, or jumps
-///     away, nothing is reported. If it restores the default action or raises the signal again, as
-///     faulthandler does, the report follows when it returns.
-///   - One that the program installs later takes the place of ours, and finds ours as the former action. When
-///   it restores
-///     that and raises the signal, as faulthandler does, the report follows.
+///     returns, or jumps away, nothing is reported. If it restores the default action or raises the signal
+///     again, as faulthandler does, the report follows when it returns.
+///   - One that the program installs later takes the place of ours, and finds ours as the former action.
+///     When it restores that and raises the signal, as faulthandler does, the report follows.
 ///
 /// The report is written by the crashed thread, with async-signal-safe means only: no lock, no malloc. It
 /// runs on a stack of its own. What faults in turn or takes longer than some seconds (a broken stack can be
