@@ -49,7 +49,7 @@ def measure(clients, seconds=10, warmup=20):
     seen = json.loads(load.stdout.splitlines()[-1])
     return {"requests/s": seen["rate"], "p50, ms": (seen["p50"] or 0) * 1000, "p99, ms": (seen["p99"] or 0) * 1000,
             "clients served": seen["clients_served"],
-            "errors (resets, timeouts)": sum(seen["errors"].values()) + seen["warmup_errors"],
+            "errors (resets, timeouts)": sum(sum(seen[phase].values()) for phase in ("errors", "warmup_errors")),
             "memory, MiB": memory_kib() / 1024}
 
 

@@ -165,7 +165,7 @@ def main():
         print(json.dumps({"second": round(time.monotonic() - started, 2), "rate": rate, "clients": served}), flush=True)
 
     load.run_for(options.warmup, tick, until=lambda: all(client.served for client in load.clients))
-    connect_errors = sum(load.errors.values())
+    warmup_errors = load.errors
     load.forget_measurements()
     begin = time.monotonic()
     load.run_for(options.seconds, tick)
@@ -174,7 +174,7 @@ def main():
     print(json.dumps({
         "requests": load.done, "seconds": seconds, "rate": load.done / seconds, "p50": percentile(ordered, 0.5),
         "p99": percentile(ordered, 0.99), "max": ordered[-1] if ordered else None, "errors": load.errors,
-        "warmup_seconds": begin - started, "warmup_errors": connect_errors, "clients": options.clients,
+        "warmup_seconds": begin - started, "warmup_errors": warmup_errors, "clients": options.clients,
         "clients_served": sum(client.served > 0 for client in load.clients)}), flush=True)
 
 
