@@ -16,7 +16,7 @@ demo: ## Load a threaded server plain and under `weft run`; prints a table, writ
 	@scripts/setup --no-tests
 	@$(PYTHON) scripts/demo $(ARGS)
 
-build: ## Install what is missing and build into build/
+build: ## Install what is missing and build build/cli/weft
 	@scripts/setup --no-tests
 
 test: ## Build, then run the unit, Python and command-line tests and a part of the conformance tests
@@ -34,6 +34,7 @@ test-conformance:
 
 bench: ## Run the benchmarks
 	@scripts/setup --no-tests
+	@cmake --build build
 	@scripts/bench $(ARGS)
 
 conformance: ## Run CPython's own test suites plain and under `weft run`, on every CPython found
