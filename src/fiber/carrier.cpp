@@ -104,9 +104,14 @@ void Carrier::make_ready(Fiber& fiber, Turn turn) noexcept {
   }
   // The fiber's own node is free: it is posted at most once, until it has run.
   fiber.inbox_.owner = &fiber;
-  fiber.inbox_.run = [](InboxNode& node, Carrier& carrier) noexcept {
-    carrier.enqueue(*static_cast<Fiber*>(node.owner), Turn::kInOrder);
-  };
+  if (turn == Turn::kNext)
+    fiber.inbox_.run = [](InboxNode& node, Carrier& carrier) noexcept {
+      carrier.enqueue(*static_cast<Fiber*>(node.owner), Turn::kNext);
+    };
+  else
+    fiber.inbox_.run = [](InboxNode& node, Carrier& carrier) noexcept {
+      carrier.enqueue(*static_cast<Fiber*>(node.owner), Turn::kInOrder);
+    };
   post(fiber.inbox_);
 }
 

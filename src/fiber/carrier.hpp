@@ -81,7 +81,8 @@ class Carrier {
   /// Ends the running fiber, which must not be the main one. Its joiners see it done at once.
   [[noreturn]] void exit_fiber(void* result) noexcept;
 
-  /// Puts an unparked fiber on the ready queue. Any thread; `turn` counts on the carrier's own only.
+  /// Puts an unparked fiber on the ready queue; from another thread, when the carrier next looks, which it is
+  /// asked to do soon. Any thread.
   void make_ready(Fiber& fiber, Turn turn = Turn::kInOrder) noexcept;
 
   /// Has `node.run(node, *this)` called on the carrier's thread, soon. Any thread; not from a signal handler.

@@ -107,6 +107,8 @@ Wake ParkingLot::suspend(Bucket& bucket, Waiter& waiter, Nanos deadline, uint8_t
 
 int ParkingLot::wake_slow(const void* address, int count) noexcept {
   Bucket& bucket = bucket_of(address);
+  // A fiber hands something over; an OS thread goes on besides.
+  const Turn turn = Carrier::current() ? Turn::kNext : Turn::kInOrder;
   Guard guard(bucket.lock);
   int woken = 0;
   while (woken < count) {
@@ -115,7 +117,7 @@ int ParkingLot::wake_slow(const void* address, int count) noexcept {
     remove(bucket, *waiter);
     if (waiter->fiber) {
       // Fails when the fiber's wait has ended otherwise meanwhile: then the next waiter gets the wake.
-      woken += waiter->fiber->unpark(waiter->ticket, Wake::kReady, Turn::kNext);
+      woken += waiter->fiber->unpark(waiter->ticket, Wake::kReady, turn);
     } else {
       waiter->woken.store(1, std::memory_order_release);
       sys::futex_wake(&waiter->woken, 1);

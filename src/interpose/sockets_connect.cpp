@@ -68,7 +68,8 @@ long accept_by_pool(int fd, sockaddr* address, socklen_t* address_length, int fl
   long result = -EAGAIN;
   if (readable(fd)) {
     OffloadPool::instance().run(
-        "accept", [&]() noexcept { result = sys::call(SYS_accept4, fd, address, address_length, flags); });
+        "accept", [&]() noexcept { result = sys::call(SYS_accept4, fd, address, address_length, flags); },
+        Turn::kNext);
   }
   gate.leave();
   return result;

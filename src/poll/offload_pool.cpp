@@ -16,6 +16,7 @@ struct OffloadPool::Job {
   Fiber* fiber;
   uint64_t ticket;
   int error_number;
+  Turn turn;
   Job* next = nullptr;
 };
 
@@ -65,17 +66,18 @@ void OffloadPool::perform(Job& job) noexcept {
   set_error_number(job.error_number);
   job.work(job.argument);
   job.error_number = error_number();
-  job.fiber->unpark(job.ticket, Wake::kReady);
+  job.fiber->unpark(job.ticket, Wake::kReady, job.turn);
 }
 
-void OffloadPool::run_erased(const char* call, void (*work)(void*) noexcept, void* argument) noexcept {
+void OffloadPool::run_erased(const char* call, void (*work)(void*) noexcept, void* argument,
+                             Turn turn) noexcept {
   const ThreadState& thread = thread_state();
   if (!thread.carrier || thread.no_switch != 0) {
     work(argument);
     return;
   }
   Fiber& self = thread.carrier->running();
-  Job job{work, argument, &self, 0, error_number()};
+  Job job{work, argument, &self, 0, error_number(), turn};
 
   lock_.lock();
   // One thread for each job that waits, those being started counted in.

@@ -23,13 +23,15 @@ class OffloadPool {
   static OffloadPool& instance() noexcept;
 
   /// Runs work() on a pool thread while the calling fiber is parked, uninterruptibly; `errno` as work() left
-  /// it is the caller's afterwards. On a thread that runs no fiber, or may not switch now, or when no pool
-  /// thread can be had, work() runs right here. work() must not throw, switch, or use thread-local state of
-  /// the caller. Any thread.
+  /// it is the caller's afterwards. `turn`: when it goes on after that; kNext for what natively does not wait
+  /// and is no work to speak of, so that only the detour takes its turn away. On a thread that runs no fiber,
+  /// or may not switch now, or when no pool thread can be had, work() runs right here. work() must not throw,
+  /// switch, or use thread-local state of the caller. Any thread.
   template <typename Work>
-  void run(const char* call, Work&& work) noexcept {
+  void run(const char* call, Work&& work, Turn turn = Turn::kInOrder) noexcept {
     run_erased(
-        call, [](void* self) noexcept { (*static_cast<std::remove_reference_t<Work>*>(self))(); }, &work);
+        call, [](void* self) noexcept { (*static_cast<std::remove_reference_t<Work>*>(self))(); }, &work,
+        turn);
   }
 
   int threads() const noexcept { return threads_.load(std::memory_order_relaxed); }
@@ -45,7 +47,7 @@ class OffloadPool {
   struct Worker;
 
   OffloadPool() noexcept = default;
-  void run_erased(const char* call, void (*work)(void*) noexcept, void* argument) noexcept;
+  void run_erased(const char* call, void (*work)(void*) noexcept, void* argument, Turn turn) noexcept;
   bool start_worker() noexcept;
   static void* worker_main(void* self) noexcept;
   Job* next_job(Worker& worker) noexcept;

@@ -2,6 +2,7 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <csignal>
@@ -66,6 +67,38 @@ TEST_P(OffloadPoolTest, ErrnoIsHandedBack) {
     pool.run("test", []() noexcept {});
     EXPECT_EQ(errno, EILSEQ);
   });
+}
+
+// How many turns others have between the end of a job and its fiber's going on: the least of many tries,
+// since a pool thread may be held up in between.
+int64_t turns_of_others(PollLoop& loop, Turn turn) {
+  std::atomic<int64_t> turns{0};
+  bool over = false;
+  std::vector<Fiber*> others;
+  for (int i = 0; i < 1000; ++i)
+    others.push_back(&loop.spawn([&] {
+      while (!over) {
+        turns.fetch_add(1, std::memory_order_relaxed);
+        loop.carrier.yield();
+      }
+    }));
+  int64_t least = INT64_MAX;
+  loop.run([&] {
+    for (int i = 0; i < 50; ++i) {
+      int64_t ended = 0;
+      OffloadPool::instance().run(
+          "test", [&]() noexcept { ended = turns.load(); }, turn);
+      least = std::min(least, turns.load() - ended);
+    }
+    over = true;
+  });
+  for (Fiber* other : others) loop.join(*other);
+  return least;
+}
+
+TEST_P(OffloadPoolTest, AFiberMayKeepItsTurn) {
+  EXPECT_GE(turns_of_others(loop, Turn::kInOrder), 900);
+  EXPECT_LT(turns_of_others(loop, Turn::kNext), 500);
 }
 
 TEST_P(OffloadPoolTest, AThousandJobs) {
