@@ -1,10 +1,12 @@
-"""What the Python benchmarks share: one measurement made plain and under `weft run`, by turns, and a table of medians.
+"""What the Python benchmarks share: one measurement made plain, under gevent and under `weft run`, by turns, and a table
+of medians.
 
 A benchmark is a function that makes its measurement in the process that calls it, and returns {figure: number}. Each
 run is a process of its own: the script again, with --measure, which prints the figures as JSON.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -16,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TIME_LIMIT = 300
-_ROW = "{:<36}{:>14}{:>14}{:>10}"
+WEFT = "weft run"
 
 
 class Failed(Exception):
@@ -38,7 +40,8 @@ def publish(figures):
 
 def _run(prefix, script, case):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("WEFT_", "LD_"))}
-    command = [*prefix, sys.executable, script, "--measure", json.dumps(case)]
+    environment["PYTHONPATH"] = str(Path(script).resolve().parent)  # gevent.monkey does not add it
+    command = [*prefix, script, "--measure", json.dumps(case)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT, env=environment, check=False)
     except subprocess.TimeoutExpired:
@@ -84,16 +87,37 @@ def _number(value):
     return f"{value:,.2f}" if isinstance(value, float) and abs(value) < 100 else f"{value:,.0f}"
 
 
+def _print_row(label, *columns):
+    print(f"{label:<30}" + "".join(f"{column:>14}" for column in columns))
+
+
+def _print_head(sides):
+    _print_row("", *sides, *(f"weft/{name}" for name in sides if name != WEFT))
+
+
 def _print_rows(case, results):
     print(_label(case))
     for side, reason in results.items():
         if isinstance(reason, str):
             print(f"  {side} gives no figures: {reason}")
-    plain, weft = ({} if isinstance(figures, str) else figures for figures in results.values())
-    for figure in plain or weft:
-        before, after = plain.get(figure), weft.get(figure)
-        ratio = f"{after / before:,.2f}" if before and after else ""
-        print(_ROW.format(f"  {figure}", _number(before), _number(after), ratio))
+    sides = {name: {} if isinstance(figures, str) else figures for name, figures in results.items()}
+    for figure in next((figures for figures in sides.values() if figures), {}):
+        values = {name: figures.get(figure) for name, figures in sides.items()}
+        ratios = [f"{values[WEFT] / value:,.2f}" if value and values[WEFT] else ""
+                  for name, value in values.items() if name != WEFT]
+        _print_row(f"  {figure}", *map(_number, values.values()), *ratios)
+
+
+def _sides(options, peers):
+    """{name: the command that runs a script so}."""
+    sides = {"python3": [sys.executable]}
+    if "gevent" in peers:
+        if importlib.util.find_spec("gevent"):
+            sides["gevent"] = [sys.executable, "-m", "gevent.monkey"]
+        else:
+            print("gevent is not installed, and left out: scripts/setup installs it")
+    sides[WEFT] = [options.weft, "run", *options.weft_option, sys.executable]
+    return sides
 
 
 def _parse_arguments(document, cases, quick):
@@ -114,9 +138,9 @@ def _parse_arguments(document, cases, quick):
     return options
 
 
-def main(document, measure, cases, quick):
+def main(document, measure, cases, quick, peers=("gevent",)):
     """The body of a benchmark script. `measure(**case)` is its function, `cases` and `quick` are lists of what it is
-    called with. Returns the exit code: what OS threads cannot do is said in the table, what Weft cannot is a failure.
+    called with. Returns the exit code: what the others cannot do is said in the table, what Weft cannot is a failure.
     """
     options = _parse_arguments(document, cases, quick)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -126,11 +150,11 @@ def main(document, measure, cases, quick):
     print(document.splitlines()[0])
     print(f"CPython {platform.python_version()}, Linux {platform.release()}, {os.cpu_count()} cores, load "
           f"{os.getloadavg()[0]:.1f}; medians, runs of each kind by turns: {options.runs}")
-    sides = {"python3": [], "weft run": [options.weft, "run", *options.weft_option]}
-    print(_ROW.format("", *sides, "ratio"))
+    sides = _sides(options, peers)
+    _print_head(sides)
     complete = True
     for case in options.cases:
         results = _side_by_side(sides, sys.argv[0], case, options.runs)
         _print_rows(case, results)
-        complete &= isinstance(results["weft run"], dict)
+        complete &= isinstance(results[WEFT], dict)
     return 0 if complete else 1
