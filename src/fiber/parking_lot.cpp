@@ -105,10 +105,10 @@ Wake ParkingLot::suspend(Bucket& bucket, Waiter& waiter, Nanos deadline, uint8_t
   return wake;
 }
 
-int ParkingLot::wake_slow(const void* address, int count) noexcept {
+int ParkingLot::wake_slow(const void* address, int count, Turn turn) noexcept {
   Bucket& bucket = bucket_of(address);
   // A fiber hands something over; an OS thread goes on besides.
-  const Turn turn = Carrier::current() ? Turn::kNext : Turn::kInOrder;
+  if (!Carrier::current()) turn = Turn::kInOrder;
   Guard guard(bucket.lock);
   int woken = 0;
   while (woken < count) {

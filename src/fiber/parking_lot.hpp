@@ -57,11 +57,14 @@ class ParkingLot {
 
   /// Wakes the first waiter at `address`. Returns how many it woke: 0 or 1. Costs a fence and a load when
   /// there is none.
-  int wake_one(const void* address) noexcept { return wake(address, 1); }
-  int wake_all(const void* address) noexcept { return wake(address, INT32_MAX); }
-  int wake(const void* address, int count) noexcept {
+  int wake_one(const void* address, Turn turn = Turn::kNext) noexcept { return wake(address, 1, turn); }
+  int wake_all(const void* address, Turn turn = Turn::kNext) noexcept {
+    return wake(address, INT32_MAX, turn);
+  }
+  int wake(const void* address, int count, Turn turn = Turn::kNext) noexcept {
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    return bucket_of(address).waiters.load(std::memory_order_relaxed) == 0 ? 0 : wake_slow(address, count);
+    if (bucket_of(address).waiters.load(std::memory_order_relaxed) == 0) return 0;
+    return wake_slow(address, count, turn);
   }
 
   /// In a fork child: forgets all waiters.
@@ -102,7 +105,7 @@ class ParkingLot {
   static Waiter** find(Bucket& bucket, const void* address) noexcept;
   static void remove(Bucket& bucket, Waiter& waiter) noexcept;
   static Wake suspend(Bucket& bucket, Waiter& waiter, Nanos deadline, uint8_t flags) noexcept;
-  int wake_slow(const void* address, int count) noexcept;
+  int wake_slow(const void* address, int count, Turn turn) noexcept;
 
   Bucket* buckets_;
 };

@@ -2,7 +2,9 @@
 //
 // Fibers and routed native threads wait in the parking lot; a thread that waits inside libc (it began before
 // the routing, or its code is not routed) is signalled as well. A wait never fails and never is interrupted:
-// CPython waits for its own lock this way, and ends the process if that fails.
+// CPython waits for its own lock this way, and ends the process if that fails. Who is woken queues: the
+// thread that was made to drop CPython's lock waits here until another has taken it, and must not come back
+// first.
 #include "interpose/calls.hpp"
 #include "interpose/mutexes.hpp"
 #include "interpose/support.hpp"
@@ -82,13 +84,15 @@ int routed::pthread_cond_clockwait(pthread_cond_t* condition, pthread_mutex_t* m
 }
 
 int routed::pthread_cond_signal(pthread_cond_t* condition) noexcept {
-  if (Runtime::get() && !(flags_of(condition) & kShared) && ParkingLot::instance().wake_one(condition) > 0)
+  if (Runtime::get() && !(flags_of(condition) & kShared) &&
+      ParkingLot::instance().wake_one(condition, Turn::kInOrder) > 0)
     return 0;
   return real::pthread_cond_signal(condition);
 }
 
 int routed::pthread_cond_broadcast(pthread_cond_t* condition) noexcept {
-  if (Runtime::get() && !(flags_of(condition) & kShared)) ParkingLot::instance().wake_all(condition);
+  if (Runtime::get() && !(flags_of(condition) & kShared))
+    ParkingLot::instance().wake_all(condition, Turn::kInOrder);
   return real::pthread_cond_broadcast(condition);
 }
 

@@ -5,6 +5,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <string>
+
 #include "support/engine.hpp"
 
 namespace weft::interpose {
@@ -64,6 +66,34 @@ TEST_F(FairnessTest, OthersHaveTheirTurnBesideCallsThatNeverWait) {
     timeval time{0, 0};
     ASSERT_EQ(routed::select(ends[0] + 1, &descriptors, nullptr, nullptr, &time), 1);
   });
+}
+
+// A thread that computes in Python is made to drop the GIL, and waits in a condition until another has it:
+// waking it must not bring it back before those that have waited for longer.
+TEST_F(FairnessTest, WhoIsWokenFromAConditionQueues) {
+  pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+  pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
+  for (const bool all : {false, true}) {
+    std::string order;
+    bool waits = false;
+    FiberThread waiter([&] {
+      routed::pthread_mutex_lock(&mutex);
+      waits = true;
+      routed::pthread_cond_wait(&condition, &mutex);
+      order += "w";
+      routed::pthread_mutex_unlock(&mutex);
+    });
+    while (!waits) routed::sched_yield();
+    const auto ready = [&] {
+      routed::sched_yield();
+      order += "r";
+    };
+    FiberThread first(ready), second(ready);
+    routed::sched_yield();
+    all ? routed::pthread_cond_broadcast(&condition) : routed::pthread_cond_signal(&condition);
+    waiter.join();
+    EXPECT_EQ(order, "rrw");
+  }
 }
 
 }  // namespace
