@@ -46,7 +46,7 @@ class RunCommand {
     if (const std::string error = environment::read(settings); !error.empty()) return complain(app_, error);
     for (const auto& [form, value] : given_)
       if (!form->parse(value, settings)) return complain(app_, form->complaint(form->option, value));
-    if (command.empty()) return complain(app_, "run: a command is required");
+    if (command.empty()) return complain(app_, "run: a command is required, as in weft run python3 app.py");
     return cli::run(command, settings);
   }
 
@@ -126,6 +126,7 @@ int main(int argc, char** argv) {
   };
   try {
     std::vector<std::string> arguments(argv + 1, argv + argc);
+    if (const std::string wrong = cli::misplaced(app, arguments); !wrong.empty()) return complain(app, wrong);
     const std::vector<std::string> command = cli::split_command(app, arguments);
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
     if (run.chosen()) return run.run(command);

@@ -2,6 +2,7 @@
 
 #include <iostream>
 
+#include "interpose/elf/program.hpp"
 #include "run.hpp"
 
 namespace weft::cli {
@@ -17,6 +18,57 @@ class UsageFormatter final : public CLI::Formatter {
   std::string usage_;
 };
 
+bool is_option(const std::string& word) {
+  return word.size() > 1 && word[0] == '-' && word != "--";
+}
+
+const CLI::Option* find_option(const CLI::App& app, const std::string& word) {
+  return app.get_option_no_throw(word.substr(0, word.find('=')));
+}
+
+// Behind the options of `sub`, and their values, that begin at `begin`: the first word that is none.
+size_t end_of_options(const CLI::App& sub, const std::vector<std::string>& words, size_t begin) {
+  size_t end = begin;
+  while (end < words.size() && is_option(words[end])) {
+    const CLI::Option* option =
+        words[end].find('=') == std::string::npos ? find_option(sub, words[end]) : nullptr;
+    end += option && option->get_items_expected_min() > 0 ? 2 : 1;  // its value is the next word
+  }
+  return std::min(end, words.size());
+}
+
+const CLI::App* find_subcommand(const CLI::App& app, const std::string& name) {
+  const auto named = app.get_subcommands([&](const CLI::App* sub) { return sub->check_name(name); });
+  return named.empty() ? nullptr : named.front();
+}
+
+// How to run `command` under Weft, as one types it; empty where there is no program of that name.
+std::string how_to_run(const std::vector<std::string>& command) {
+  const auto program = interpose::elf::inspect_program(command.front());
+  if (program.kind == interpose::elf::ProgramKind::kNotFound && program.advice.empty()) return {};
+  std::vector<std::string> words = {"weft", "run"};
+  if (program.advice.empty())
+    words.push_back(command.front());
+  else
+    words.insert(words.end(), program.advice.begin(), program.advice.end());
+  words.insert(words.end(), command.begin() + 1, command.end());
+  return interpose::elf::shell_words(words);
+}
+
+std::string misplaced_options(const CLI::App& app, const std::vector<std::string>& arguments) {
+  if (find_option(app, arguments.front())) return {};
+  const auto owners = app.get_subcommands(
+      [&](const CLI::App* sub) { return find_option(*sub, arguments.front()) != nullptr; });
+  if (owners.empty()) return {};
+  const auto end = arguments.begin() + static_cast<ptrdiff_t>(end_of_options(*owners.front(), arguments, 0));
+  const CLI::App* sub = end == arguments.end() ? nullptr : find_subcommand(app, *end);
+  if (sub && !find_option(*sub, arguments.front())) return {};
+  std::vector<std::string> words = {"weft", (sub ? sub : owners.front())->get_name()};
+  words.insert(words.end(), arguments.begin(), end);
+  words.insert(words.end(), sub ? end + 1 : end, arguments.end());
+  return arguments.front() + " belongs behind " + words[1] + ": " + interpose::elf::shell_words(words);
+}
+
 }  // namespace
 
 void set_usage(CLI::App& app, std::string usage) {
@@ -25,8 +77,19 @@ void set_usage(CLI::App& app, std::string usage) {
 
 int complain(const CLI::App& app, const std::string& complaint) {
   const auto formatter = std::dynamic_pointer_cast<const CLI::Formatter>(app.get_formatter());
-  std::cerr << "weft: " << complaint << "\n" << formatter->make_usage(&app, {}) << "Try --help.\n";
+  std::string usage = formatter->make_usage(&app, {});
+  usage.pop_back();  // its end of line
+  std::cerr << "weft: " << complaint << "\n" << usage << " (try --help)\n";
   return kUsage;
+}
+
+std::string misplaced(const CLI::App& app, const std::vector<std::string>& arguments) {
+  if (arguments.empty()) return "say what to do, as in weft run python3 app.py";
+  const std::string& first = arguments.front();
+  if (is_option(first)) return misplaced_options(app, arguments);
+  if (first.empty() || find_subcommand(app, first)) return {};
+  const std::string how = how_to_run(arguments);
+  return first + " is none of run, doctor and dump" + (how.empty() ? "" : "; to run it: " + how);
 }
 
 CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& usage,
@@ -40,26 +103,15 @@ CLI::App* add_command(CLI::App& parent, const std::string& name, const std::stri
 // CLI11's own prefix_command() takes unknown options for the command's name and hands "--" to the parent.
 std::vector<std::string> split_command(const CLI::App& app, std::vector<std::string>& arguments) {
   if (arguments.empty()) return {};
-  const auto named =
-      app.get_subcommands([&](const CLI::App* sub) { return sub->check_name(arguments.front()); });
-  if (named.empty()) return {};
-  const CLI::App* sub = named.front();
-  if (!sub->get_options([](const CLI::Option* option) { return option->get_positional(); }).empty())
+  const CLI::App* sub = find_subcommand(app, arguments.front());
+  if (!sub || !sub->get_options([](const CLI::Option* option) { return option->get_positional(); }).empty())
     return {};
-  size_t end = 1;
-  size_t begin = arguments.size();
-  for (; end < arguments.size(); ++end) {
-    const std::string& word = arguments[end];
-    begin = word == "--" ? end + 1 : end;
-    if (word == "--" || word.empty() || word[0] != '-' || word == "-") break;
-    const CLI::Option* option = word.find('=') == word.npos ? sub->get_option_no_throw(word) : nullptr;
-    if (option && option->get_items_expected_min() > 0) ++end;  // its value is the next word
-    begin = arguments.size();
-  }
+  const size_t end = end_of_options(*sub, arguments, 1);
+  const size_t begin = end < arguments.size() && arguments[end] == "--" ? end + 1 : end;
   std::vector<std::string> command;
   if (begin < arguments.size())
     command.assign(arguments.begin() + static_cast<ptrdiff_t>(begin), arguments.end());
-  if (end < arguments.size()) arguments.resize(end);
+  arguments.resize(end);
   return command;
 }
 

@@ -12,6 +12,10 @@ void set_usage(CLI::App& app, std::string usage);
 /// Writes the complaint and how `app` is used to standard error. Returns the exit code for it.
 int complain(const CLI::App& app, const std::string& complaint);
 
+/// What is wrong with the order of all `arguments`, and the right one: a command without "run" before it, or
+/// an option before the subcommand that it belongs to. Empty if it is right, or is not known to be wrong.
+std::string misplaced(const CLI::App& app, const std::vector<std::string>& arguments);
+
 /// A subcommand of `parent` with that usage line.
 CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& usage,
                       const std::string& description);

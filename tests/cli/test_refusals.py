@@ -12,6 +12,7 @@ def refused(done, code, *parts):
     assert done.returncode == code
     assert done.stdout == ""
     assert done.stderr.startswith("weft run: ")
+    assert done.stderr.count("\n") == 1
     for part in parts:
         assert part in done.stderr
 
@@ -27,15 +28,60 @@ def test_a_command_that_is_not_there(weft, tmp_path):
     refused(weft("run", tmp_path / "nothing"), 127, "does not exist")
 
 
+def test_an_empty_command(weft):
+    refused(weft("run", ""), 127, "empty", "variable that is not set")
+
+
+def test_a_directory(weft, tmp_path):
+    (tmp_path / "app").mkdir()
+    refused(weft("run", tmp_path / "app"), 126, f"{tmp_path}/app is a directory", "name a program in it")
+    refused(weft("run", "app", cwd=tmp_path), 127, "not found in $PATH", "directory")
+    (tmp_path / "app" / "__main__.py").write_text("")
+    refused(weft("run", "./app", cwd=tmp_path), 126, ": weft run python3 ./app\n")
+
+
+def test_a_python_file_that_does_not_run_by_itself(weft, tmp_path):
+    """What to type instead stands in the message."""
+    script = tmp_path / "script.py"
+    script.write_text("print(1)")
+    refused(weft("run", script), 126, f"not an executable file: weft run python3 {script}\n")
+    refused(weft("run", "script.py", cwd=tmp_path), 127, "current directory: weft run python3 script.py\n")
+    script.write_text("#!/usr/bin/env python3\n")
+    refused(weft("run", script), 126, f"weft run python3 {script}, or chmod +x it\n")
+    executable(tmp_path / "bare.py", b"print(1)")
+    refused(weft("run", "./bare.py", cwd=tmp_path), 126, "weft run python3 ./bare.py")
+
+
 def test_a_file_that_may_not_be_executed(weft, tmp_path):
-    (tmp_path / "script.py").write_text("print(1)")
-    refused(weft("run", tmp_path / "script.py"), 126, "chmod +x")
-    refused(weft("run", tmp_path), 126)
+    (tmp_path / "a file").write_text("echo hello")
+    refused(weft("run", "./a file", cwd=tmp_path), 126, "chmod +x", "weft run sh './a file'")
+    (tmp_path / "a file").write_text("#!/bin/bash\n")
+    refused(weft("run", "./a file", cwd=tmp_path), 126, "weft run bash './a file', or chmod +x it")
+    executable(tmp_path / "nosuch", b"#!/bin/sh\n")
+    refused(weft("run", "nosuch", cwd=tmp_path), 127, "weft run ./nosuch\n")
 
 
 def test_a_script_without_an_interpreter(weft, tmp_path):
-    refused(weft("run", executable(tmp_path / "script", b"echo hello\n")), 126, "#!")
-    refused(weft("run", executable(tmp_path / "other", b"#!/no/such/interpreter\n")), 127, "/no/such/interpreter")
+    refused(weft("run", executable(tmp_path / "script", b"echo hello\n")), 126, "#!", "weft run sh ")
+    refused(weft("run", executable(tmp_path / "none", b"#!\n")), 127, "names no interpreter")
+
+
+def test_a_script_whose_interpreter_is_not_there(weft, tmp_path):
+    script = executable(tmp_path / "script", b"#!/no/such/python9\n")
+    refused(weft("run", script), 127, f"/no/such/python9, which the first line of {script} names, does not exist",
+            f"weft run python3 {script}")
+    script.write_bytes(b"#!/usr/bin/env nosuch\n")
+    refused(weft("run", script), 127, "nosuch, which the first line of", "not found in $PATH")
+    script.write_bytes(b"#!%s\n" % str(tmp_path).encode())
+    refused(weft("run", script), 126, f"{tmp_path}, which the first line of {script} names, is a directory")
+
+
+@pytest.mark.parametrize("interpreter", ["/bin/sh", "/usr/bin/env python3", "/usr/bin/env nosuch"])
+def test_a_script_with_dos_line_ends(weft, tmp_path, interpreter):
+    """The kernel takes the carriage return as part of the interpreter's name."""
+    script = executable(tmp_path / "script", f"#!{interpreter}\r\n".encode())
+    name = interpreter.split()[-1]
+    refused(weft("run", script), 127, f'"{name}\\r", which does not exist', "CRLF", f"sed -i 's/\\r$//' {script}")
 
 
 def test_a_static_program(weft, compile_c):

@@ -29,6 +29,7 @@ def test_wrong_arguments_give_usage_on_stderr_and_2(weft, arguments):
     assert done.returncode == 2
     assert done.stdout == ""
     assert "Usage: weft" in done.stderr
+    assert done.stderr.count("\n") == 2
 
 
 @pytest.mark.parametrize("arguments, bad, allowed", [
@@ -41,6 +42,34 @@ def test_a_bad_value_is_named_with_what_is_allowed(weft, arguments, bad, allowed
     done = weft("run", *arguments, "true")
     assert bad in done.stderr
     assert allowed in done.stderr
+
+
+@pytest.mark.parametrize("arguments, instead", [
+    ([], "weft run python3 app.py"),
+    (["run", "--stats"], "weft run python3 app.py"),
+    (["sh", "-c", "echo 'a b'; exit"], """weft run sh -c 'echo '\\''a b'\\''; exit'"""),
+    (["sh", "--version"], "weft run sh --version"),
+    (["app.py", "-x"], "weft run python3 app.py -x"),
+    (["./app.py"], "weft run python3 ./app.py"),
+    (["--stats", "run", "sh"], "weft run --stats sh"),
+    (["--backend", "epoll", "--verbose", "run", "--stats", "sh"], "weft run --backend epoll --verbose --stats sh"),
+    (["--backend=epoll", "run", "--", "run"], "weft run --backend=epoll -- run"),
+    (["--verbose", "sh"], "weft run --verbose sh"),
+    (["--json", "doctor", "sh"], "weft doctor --json sh"),
+], ids=str)
+def test_what_to_type_instead_is_named(weft, tmp_path, arguments, instead):
+    (tmp_path / "app.py").write_text("")
+    done = weft(*arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[0].endswith((f": {instead}", f"as in {instead}"))
+
+
+def test_what_is_no_program_is_not_taken_for_one(weft):
+    for arguments in (["doctr"], ["--json", "run", "true"], ["--bogus", "run", "true"], ["", "run"]):
+        done = weft(*arguments)
+        assert done.returncode == 2
+        assert "weft run doctr" not in done.stderr
+        assert "belongs" not in done.stderr
 
 
 @pytest.mark.parametrize("command", [[], ["run"], ["doctor"], ["dump"]], ids=str)

@@ -24,24 +24,33 @@ std::string_view base_name(std::string_view path) {
   return slash == path.npos ? path : path.substr(slash + 1);
 }
 
-// What execvp would find; errno in `error` if nothing. Like execvp, remembers a file that may not be executed
-// and goes on looking.
-std::string find_command(std::string_view command, const ProgramContext& context, int& error) {
-  error = ENOENT;
-  if (command.empty()) return {};
+struct Found {
+  std::string path;     // empty: nothing
+  int error = ENOENT;   // then
+  std::string refused;  // the first file of that name that may not be executed
+};
+
+// What execvp would find. Like execvp, remembers a file that may not be executed and goes on looking.
+Found find_command(std::string_view command, const ProgramContext& context) {
+  Found found;
+  if (command.empty()) return found;
   const auto usable = [&](const std::string& path) {
     struct stat status;
     if (stat(path.c_str(), &status) != 0) {
-      if (errno == EACCES) error = EACCES;
+      if (errno == EACCES) found.error = EACCES;
       return false;
     }
-    if (S_ISREG(status.st_mode) && access(path.c_str(), X_OK) == 0) return true;
-    error = EACCES;
+    if (S_ISREG(status.st_mode) && access(path.c_str(), X_OK) == 0) {
+      found.path = path;
+      return true;
+    }
+    found.error = EACCES;
+    if (found.refused.empty()) found.refused = path;
     return false;
   };
   if (command.find('/') != command.npos) {
-    std::string path(command);
-    return usable(path) ? path : std::string();
+    usable(std::string(command));
+    return found;
   }
   // glibc's default when the environment has none.
   std::string_view rest = context.search_path ? std::string_view(*context.search_path) : "/bin:/usr/bin";
@@ -49,9 +58,9 @@ std::string find_command(std::string_view command, const ProgramContext& context
     const auto colon = rest.find(':');
     const std::string_view directory = rest.substr(0, colon);
     // An empty element means the current directory.
-    std::string path = std::string(directory.empty() ? "." : directory) + "/" + std::string(command);
-    if (usable(path)) return path;
-    if (colon == rest.npos) return {};
+    if (usable(std::string(directory.empty() ? "." : directory) + "/" + std::string(command)) ||
+        colon == rest.npos)
+      return found;
     rest.remove_prefix(colon + 1);
   }
 }
@@ -61,10 +70,11 @@ struct ScriptLine {
   std::string argument;  // all the rest of the line, as the kernel passes it
 };
 
+// As the kernel does: a carriage return is part of what it stands behind.
 std::string_view trimmed(std::string_view text) {
   const auto first = text.find_first_not_of(" \t");
   if (first == text.npos) return {};
-  return text.substr(first, text.find_last_not_of(" \t\r") - first + 1);
+  return text.substr(first, text.find_last_not_of(" \t") - first + 1);
 }
 
 std::optional<ScriptLine> script_line(std::span<const std::byte> file) {
@@ -75,6 +85,34 @@ std::optional<ScriptLine> script_line(std::span<const std::byte> file) {
   ScriptLine line{std::string(text.substr(0, space)), {}};
   if (space != text.npos) line.argument = trimmed(text.substr(space));
   return line;
+}
+
+// "#!/usr/bin/env NAME": the program of interest is NAME.
+bool leads_on(const ScriptLine& line) {
+  return base_name(line.interpreter) == "env" && !line.argument.empty() && line.argument.front() != '-' &&
+         line.argument.find_first_of("= \t") == line.argument.npos;
+}
+
+bool is_directory(const std::string& path) {
+  struct stat status;
+  return stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+bool is_python_file(std::string_view path) {
+  return path.ends_with(".py") || path.ends_with(".pyw") || path.ends_with(".pyz");
+}
+
+// By what a file is run that does not run by itself: the interpreter that its name or its first line tells,
+// if that is found. Empty: not known.
+std::string interpreter_of(const std::string& path, const ProgramContext& context) {
+  if (is_python_file(path)) return "python3";
+  const MappedFile file(path);
+  const auto line = file.error() ? std::nullopt : script_line(file.bytes());
+  if (!line) return {};
+  std::string name(base_name(leads_on(*line) ? line->argument : line->interpreter));
+  if (name.ends_with('\r')) name.pop_back();
+  if (!find_command(name, context).path.empty()) return name;
+  return name.starts_with("python") ? "python3" : std::string();
 }
 
 // Why the kernel would run it with more rights than the caller's, in words; empty if it would not.
@@ -101,11 +139,11 @@ class Inspection {
   explicit Inspection(const ProgramContext& context) : context_(context) {}
 
   Program run(std::string_view command) {
-    int error = 0;
-    std::string path = find_command(command, context_, error);
+    const Found found = find_command(command, context_);
+    std::string path = found.path;
     if (path.empty()) {
       program_.path = command;
-      return not_found(error, "");
+      return lacking(found);
     }
     for (;;) {
       program_.path = path;
@@ -126,49 +164,117 @@ class Inspection {
                           "itself in the first line");
       }
       // Interpreters are not looked for in the search path, but relative to the current directory.
-      const bool by_path = line->interpreter.find('/') == line->interpreter.npos;
-      std::string next =
-          line->interpreter.empty()
-              ? std::string()
-              : find_command(by_path ? "./" + line->interpreter : line->interpreter, context_, error);
-      const std::string wanted = next.empty() ? line->interpreter : line->argument;
-      if (!next.empty() && leads_on(*line)) next = find_command(line->argument, context_, error);
-      if (next.empty()) {
-        program_.path = wanted;
-        return not_found(line->interpreter.empty() ? ENOENT : error, path);
+      const bool by_path = line->interpreter.empty() || line->interpreter.find('/') != std::string::npos;
+      std::string wanted = by_path ? line->interpreter : "./" + line->interpreter;
+      Found next = find_command(wanted, context_);
+      if (!next.path.empty() && leads_on(*line)) {
+        wanted = line->argument;
+        next = find_command(wanted, context_);
       }
-      path = std::move(next);
+      if (next.path.empty()) {
+        program_.path = wanted;
+        return lacking_interpreter(next, path);
+      }
+      path = std::move(next.path);
     }
   }
 
  private:
-  // "#!/usr/bin/env NAME": the program of interest is NAME.
-  static bool leads_on(const ScriptLine& line) {
-    return base_name(line.interpreter) == "env" && !line.argument.empty() && line.argument.front() != '-' &&
-           line.argument.find_first_of("= \t") == line.argument.npos;
-  }
-
   Program refuse(ProgramKind kind, std::string message) {
     program_.kind = kind;
     program_.message = std::move(message);
     return std::move(program_);
   }
 
-  Program not_found(int error, const std::string& script) {
+  // "weft run python3 app.py", which the program remembers as its advice.
+  std::string advise(std::vector<std::string> words) {
+    program_.advice = std::move(words);
+    return "weft run " + shell_words(program_.advice);
+  }
+
+  // The command itself, program_.path, cannot be executed.
+  Program lacking(const Found& found) {
     const std::string& name = program_.path;
-    const std::string whose = script.empty() ? "" : ", which the first line of " + script + " names,";
-    if (error == EACCES) {
-      return refuse(
-          ProgramKind::kNotExecutable,
-          name + whose +
-              " is not an executable file: chmod +x it, or name its interpreter (weft run python3 " +
-              (script.empty() ? name : script) + ")");
+    if (found.error == EACCES) return not_executable(found);
+    if (name.empty()) {
+      return refuse(ProgramKind::kNotFound,
+                    "the command is an empty word, as from a variable that is not set: name a program, as in "
+                    "weft run python3 app.py");
     }
-    return refuse(
-        ProgramKind::kNotFound,
-        (name.empty() ? "an empty name" : name) + whose +
-            (name.find('/') == name.npos ? " was not found in $PATH: check the spelling, or give its path"
-                                         : " does not exist: check the path"));
+    if (name.find('/') != name.npos)
+      return refuse(ProgramKind::kNotFound, name + " does not exist: check the path");
+    const std::string missing = name + " was not found in $PATH";
+    if (is_directory(name)) {
+      return refuse(ProgramKind::kNotFound,
+                    missing + ", and in the current directory it is a directory: " + advice_in(name));
+    }
+    if (access(name.c_str(), F_OK) != 0)
+      return refuse(ProgramKind::kNotFound, missing + ": check the spelling, or give its path");
+    const std::string here = "./" + name;
+    const std::string interpreter = interpreter_of(name, context_);
+    const bool runs = access(name.c_str(), X_OK) == 0 && !is_python_file(name);
+    return refuse(ProgramKind::kNotFound,
+                  missing + ", but is in the current directory: " +
+                      (runs || interpreter.empty() ? advise({here}) : advise({interpreter, name})));
+  }
+
+  Program not_executable(const Found& found) {
+    const std::string& path = found.refused;
+    if (path.empty()) {
+      return refuse(ProgramKind::kNotExecutable,
+                    program_.path +
+                        " cannot be reached, since you may not search a directory that leads to it: get "
+                        "execute permission for that directory");
+    }
+    if (is_directory(path)) {
+      return refuse(ProgramKind::kNotExecutable, path + " is a directory, not a program: " + advice_in(path));
+    }
+    std::string message = path + " is not an executable file: ";
+    const std::string interpreter = interpreter_of(path, context_);
+    if (interpreter.empty())
+      message += "chmod +x it, or name its interpreter (" + advise({"sh", path}) + ")";
+    else
+      message += advise({interpreter, path}) + (has_script_line(path) ? ", or chmod +x it" : "");
+    return refuse(ProgramKind::kNotExecutable, std::move(message));
+  }
+
+  std::string advice_in(const std::string& directory) {
+    return access((directory + "/__main__.py").c_str(), F_OK) == 0 ? advise({"python3", directory})
+                                                                   : "name a program in it";
+  }
+
+  static bool has_script_line(const std::string& path) {
+    const MappedFile file(path);
+    return !file.error() && script_line(file.bytes());
+  }
+
+  // program_.path, which the first line of `script` names, cannot be executed.
+  Program lacking_interpreter(const Found& found, const std::string& script) {
+    std::string name = program_.path;
+    const auto kind = found.error == EACCES ? ProgramKind::kNotExecutable : ProgramKind::kNotFound;
+    const std::string interpreter = interpreter_of(script, context_);
+    std::string remedy;
+    if (!interpreter.empty()) remedy = ", or name the interpreter (" + advise({interpreter, script}) + ")";
+    if (name.empty())
+      return refuse(kind,
+                    "the first line of " + script + " names no interpreter: write one behind #!" + remedy);
+    if (name.ends_with('\r')) {
+      name.pop_back();
+      return refuse(kind,
+                    "the first line of " + script + " ends in CRLF, so that it names \"" + name +
+                        "\\r\", which does not exist: sed -i 's/\\r$//' " + shell_words({script}) +
+                        (interpreter.starts_with("python") ? remedy : ""));  // others mind the rest, too
+    }
+    name += ", which the first line of " + script + " names,";
+    if (!found.refused.empty() && is_directory(found.refused))
+      name += " is a directory: correct that line";
+    else if (found.error == EACCES)
+      name += " is not an executable file: chmod +x it or correct that line";
+    else if (program_.path.find('/') == std::string::npos)
+      name += " was not found in $PATH: install it or correct that line";
+    else
+      name += " does not exist: correct that line";
+    return refuse(kind, name + remedy);
   }
 
   Program inspect(std::span<const std::byte> bytes) {
@@ -180,10 +286,8 @@ class Inspection {
       case FileKind::kNotElf:
         return refuse(
             ProgramKind::kUnknownFormat,
-            path +
-                " is neither an ELF program nor a script with a \"#!\" line: name its interpreter (weft run "
-                "sh " +
-                path + ")");
+            path + " is neither an ELF program nor a script with a \"#!\" line: name its interpreter (" +
+                advise({is_python_file(path) ? "python3" : "sh", path}) + ")");
       case FileKind::k32Bit:
         return refuse(ProgramKind::k32Bit, path + " is a 32-bit program: Weft needs its x86-64 build");
       case FileKind::kForeignMachine:
@@ -246,6 +350,23 @@ ProgramContext ProgramContext::of_this_process() {
   ProgramContext context;
   if (const char* path = std::getenv("PATH")) context.search_path = path;
   return context;
+}
+
+std::string shell_words(const std::vector<std::string>& words) {
+  constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./:,@%";
+  std::string text;
+  for (const std::string& word : words) {
+    if (!text.empty()) text += ' ';
+    if (!word.empty() && word.find_first_not_of(kPlain) == word.npos) {
+      text += word;
+      continue;
+    }
+    text += '\'';
+    for (const char character : word) text += character == '\'' ? "'\\''" : std::string(1, character);
+    text += '\'';
+  }
+  return text;
 }
 
 Program inspect_program(std::string_view command, const ProgramContext& context) {

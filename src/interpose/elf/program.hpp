@@ -37,6 +37,8 @@ struct Program {
   bool python = false;
   // For people: what is wrong and what to do about it. Empty for kRunnable.
   std::string message;
+  // What to run instead, as {"python3", "app.py"}; empty where that is not known.
+  std::vector<std::string> advice;
 
   bool runnable() const noexcept { return kind == ProgramKind::kRunnable; }
 };
@@ -57,5 +59,8 @@ struct ProgramContext {
 // Blocks on the file system; not meant for a fiber. Throws std::bad_alloc only.
 Program inspect_program(std::string_view command,
                         const ProgramContext& context = ProgramContext::of_this_process());
+
+// The words as one types them in a shell: quoted where they must be.
+std::string shell_words(const std::vector<std::string>& words);
 
 }  // namespace weft::interpose::elf

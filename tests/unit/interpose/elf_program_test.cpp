@@ -110,8 +110,8 @@ TEST_F(ElfProgram, SearchPathIsUsedAsExecvpDoes) {
   context.search_path = directory.string();
   expect_refused(inspect("prog"), ProgramKind::kNotFound, "$PATH");
   expect_refused(inspect((directory / "prog").string()), ProgramKind::kNotFound, "does not exist");
-  expect_refused(inspect(""), ProgramKind::kNotFound, "empty name");
-  expect_refused(inspect((directory / "c").string()), ProgramKind::kNotExecutable, "not an executable file");
+  expect_refused(inspect(""), ProgramKind::kNotFound, "empty word");
+  expect_refused(inspect((directory / "c").string()), ProgramKind::kNotExecutable, "is a directory");
   context.search_path.reset();
   EXPECT_TRUE(inspect("sh").runnable()) << "/bin:/usr/bin by default";
 }
@@ -170,7 +170,8 @@ TEST_F(ElfProgram, FollowsScripts) {
   EXPECT_EQ(inspect("nested").path, path);
   EXPECT_EQ(inspect("nested").chain, (std::vector<std::string>{nested, by_env, path}));
   EXPECT_EQ(inspect(put("env_s", "#!/usr/bin/env -S prog -x\n")).path, "/usr/bin/env");
-  EXPECT_EQ(inspect(put("dos", "#!" + path + "\r\n")).path, path);
+  expect_refused(inspect(put("dos", "#!" + path + "\r\n")), ProgramKind::kNotFound, "CRLF");
+  expect_refused(inspect(put("dos_env", "#!/usr/bin/env prog\r\n")), ProgramKind::kNotFound, "\"prog\\r\"");
 }
 
 TEST_F(ElfProgram, NamesWhatAScriptLacks) {
@@ -182,6 +183,23 @@ TEST_F(ElfProgram, NamesWhatAScriptLacks) {
   expect_refused(inspect(put("d", "#!" + put("e", "x", 0644) + "\n")), ProgramKind::kNotExecutable, "e");
   const std::string loop = (directory / "loop").string();
   expect_refused(inspect(put("loop", "#!" + loop + "\n")), ProgramKind::kTooManyScripts, "5");
+}
+
+TEST_F(ElfProgram, AdvisesWhatToRunInstead) {
+  using Words = std::vector<std::string>;
+  const std::string script = put("app.py", "print()", 0644);
+  EXPECT_EQ(inspect(script).advice, (Words{"python3", script}));
+  EXPECT_EQ(inspect(put("bare.pyz", "PK")).advice, (Words{"python3", put("bare.pyz", "PK")}));
+  put("prog", program);
+  const std::string by_env = put("by_env", "#!/usr/bin/env prog\n", 0644);
+  EXPECT_EQ(inspect(by_env).advice, (Words{"prog", by_env}));
+  EXPECT_EQ(inspect("nothing").advice, Words{});
+  EXPECT_EQ(inspect("prog").advice, Words{});
+}
+
+TEST(ShellWords, QuotesWhatAShellWouldTakeApart) {
+  EXPECT_EQ(shell_words({}), "");
+  EXPECT_EQ(shell_words({"a", "--b=c/d", "", "e f", "g'h", "$i"}), "a --b=c/d '' 'e f' 'g'\\''h' '$i'");
 }
 
 TEST_F(ElfProgram, FiveScriptsAreFollowed) {
