@@ -1,6 +1,9 @@
 """--stats and --stats-file: what is written, by which process, and when."""
 
 import json
+import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -102,10 +105,59 @@ def test_a_relative_path_means_where_weft_was_started(weft, python, tmp_path):
     assert (tmp_path / "stats.json").exists()
 
 
-def test_a_file_that_cannot_be_written(weft, python):
-    done = weft("run", "--stats-file=/no/such/folder/stats", python, "-c", "raise SystemExit(3)")
+def refused(done, path, reason):
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"weft run: the stats file {path} cannot be written: ")
+    assert reason in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_file_that_cannot_be_written_is_refused_at_the_start(weft, tmp_path):
+    (tmp_path / "file").write_text("")
+    for name, reason in (("no/such/stats", f"does not exist; mkdir -p {tmp_path}/no/such"), ("", "is a directory"),
+                         ("folder/", "is a directory"), ("file/stats", "not a directory"), ("no/%p", "does not exist")):
+        path = f"{tmp_path}/{name}"
+        refused(weft("run", f"--stats-file={path}", "echo", "ran"), path, reason)
+        refused(weft("run", "echo", "ran", env={"WEFT_STATS_FILE": path}), path, reason)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.fixture
+def shut():
+    """A directory, reachable by everyone, in which nobody but root may write; with a file of that kind."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "file").write_text("")
+        (folder / "file").chmod(0o444)
+        folder.chmod(0o555)
+        yield folder
+        folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("name", ["file", "stats", "%p"])
+def test_a_file_that_may_not_be_written_is_refused_at_the_start(weft, shut, name):
+    try:
+        done = weft("run", f"--stats-file={shut / name}", "echo", "ran",
+                    **({"user": 65534} if os.geteuid() == 0 else {}))
+    except PermissionError:
+        pytest.skip("only root may run this build")
+    refused(done, shut / name, "Permission denied")
+
+
+@pytest.mark.parametrize("name", ["/dev/null", "/dev/stderr", "%p/stats", "file", "link"])
+def test_a_file_that_may_be_writable_is_not_refused(weft, tmp_path, name):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to("nothing")
+    assert weft("run", f"--stats-file={tmp_path / name}", "echo", "ran").stdout == "ran\n"
+
+
+def test_a_file_that_cannot_be_written_any_more(weft, python, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    done = weft("run", f"--stats-file={folder}/stats", python, "-c",
+                f"import os; os.rmdir({str(folder)!r}); raise SystemExit(3)")
     assert done.returncode == 3
-    assert "cannot write the stats file /no/such/folder/stats" in done.stderr
+    assert f"cannot write the stats file {folder}/stats" in done.stderr
 
 
 def test_os_exit_writes_none(weft, python, tmp_path):
