@@ -3,45 +3,54 @@
 // Its constructor runs before the program, before the interpreter, and before the C++ statics of this very
 // library: nothing that it reaches may need dynamic initialisation.
 #include <dlfcn.h>
+#include <sys/auxv.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <climits>
 #include <cstdlib>
 #include <cstring>
+#include <string_view>
 
 #include "fiber/sys.hpp"
 #include "interpose/interpose.hpp"
 #include "runtime/dump.hpp"
+#include "runtime/launchers.hpp"
 #include "runtime/settings_environment.hpp"
 #include "runtime/stats.hpp"
 
 namespace {
 
-// Programs that only start the one which is meant: shells (many a `python3` is a shell script), and those
-// that set something first. `make`, test runners and supervisors are not among them: who asks for all threads
-// of those has them.
-bool is_launcher() {
-  static constexpr const char* kLaunchers[] = {
-      "sh",   "bash",   "dash",  "zsh",    "ksh",    "mksh",    "fish",    "busybox", "env", "xargs",
-      "nice", "ionice", "nohup", "setsid", "stdbuf", "timeout", "taskset", "chrt",    "time"};
+std::string_view base_name(std::string_view path) {
+  return path.substr(path.rfind('/') + 1);
+}
+
+// Is this process's program one of those that `belongs` knows by name? Where one file is many commands
+// (busybox, coreutils), the link that was executed has the name. A script that was executed is no such link:
+// its interpreter is the program.
+bool is_program(bool (*belongs)(std::string_view)) {
+  constexpr const char* kFile = "/proc/self/exe";
   char path[PATH_MAX];
-  const ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
-  if (length <= 0) return false;
-  path[length] = '\0';
-  const char* slash = strrchr(path, '/');
-  const char* name = slash ? slash + 1 : path;
-  for (const char* launcher : kLaunchers)
-    if (strcmp(name, launcher) == 0) return true;
-  return false;
+  const ssize_t length = readlink(kFile, path, sizeof path);
+  if (length > 0 && belongs(base_name({path, static_cast<size_t>(length)}))) return true;
+  const auto* executed = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
+  struct stat file, link;
+  return executed && belongs(base_name(executed)) && stat(kFile, &file) == 0 && stat(executed, &link) == 0 &&
+         file.st_dev == link.st_dev && file.st_ino == link.st_ino;
+}
+
+bool carries_python() {
+  return dlsym(RTLD_DEFAULT, "Py_BytesMain") || dlsym(RTLD_DEFAULT, "Py_RunMain");
 }
 
 // Is this the process that is to run under Weft? A shell, env, xargs, make on the way to an interpreter is
-// not: there the library stays dormant and the environment as it is. Where the threads of all are asked for,
-// or of none, it is the first program that does anything itself.
+// not: there the library stays dormant and the environment as it is. Nor is a debugger that carries an
+// interpreter for its scripts. Where the threads of all are asked for, or of none, it is the first program
+// that does anything itself.
 bool is_host() {
-  if (dlsym(RTLD_DEFAULT, "Py_BytesMain") || dlsym(RTLD_DEFAULT, "Py_RunMain")) return true;
+  if (carries_python()) return !is_program(&weft::is_launcher_with_python);
   const char* threads = getenv("WEFT_THREADS");
-  return threads && *threads && strcmp(threads, "python") != 0 && !is_launcher();
+  return threads && *threads && strcmp(threads, "python") != 0 && !is_program(&weft::is_launcher);
 }
 
 void say(const std::string& text) {

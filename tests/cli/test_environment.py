@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -130,23 +131,69 @@ def test_a_dormant_process_does_not_mind_bad_variables():
     assert (done.returncode, done.stdout, done.stderr) == (0, "ran\n", "")
 
 
-def test_threads_all_takes_the_first_program(weft, compile_c):
-    program = compile_c("program", "#include <stdio.h>\n#include <stdlib.h>\n"
-                                   "int main(void) { printf(\"%d\", !getenv(\"LD_PRELOAD\")); return 0; }")
-    done = weft("run", "--threads=all", "--stats", program)
+@pytest.fixture
+def host(compile_c):
+    """A program, no interpreter, that prints "1" where it runs under Weft: has the library, and not its entry."""
+    return compile_c("program", """
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+int main(void) {
+  static char line[4096];
+  int loaded = 0;
+  FILE *maps = fopen("/proc/self/maps", "r");
+  while (fgets(line, sizeof line, maps)) loaded |= strstr(line, "libweft-preload") != NULL;
+  printf("%d", loaded && !getenv("LD_PRELOAD"));
+  return 0;
+}
+""")
+
+
+LAUNCH = "#include <unistd.h>\nint main(int argc, char **argv) { return execv(argv[1], argv + 1); }"
+
+
+def test_threads_all_takes_the_first_program(weft, host):
+    done = weft("run", "--threads=all", "--stats", host)
     assert done.stdout == "1"
     assert "weft: process" in done.stderr
 
 
 @pytest.mark.parametrize("threads", ["all", "none"])
 @pytest.mark.parametrize("launcher", [["sh", "-c", 'exec "$0"'], ["sh", "-c", '"$0"; true'], ["env", "A=1"],
-                                      ["timeout", "20"], ["nice", "env", "A=1", "sh", "-c", '"$0"; true']])
-def test_launchers_are_not_taken_for_the_first_program(weft, compile_c, threads, launcher):
-    program = compile_c("program", "#include <stdio.h>\n#include <stdlib.h>\n"
-                                   "int main(void) { printf(\"%d\", !getenv(\"LD_PRELOAD\")); return 0; }")
-    done = weft("run", f"--threads={threads}", "--verbose", *launcher, program)
-    assert done.stdout == "1"
-    assert done.stderr.count("slots of libc calls routed") == 1
+                                      ["timeout", "20"], ["nice", "env", "A=1", "sh", "-c", '"$0"; true'],
+                                      ["flock", "/dev/null"], ["setpriv", "--"], ["unshare", "--"],
+                                      ["prlimit", "--core=0"], ["setarch", "x86_64"], ["strace", "-o/dev/null"],
+                                      ["busybox", "env"], ["tini", "--"], ["dumb-init"]],
+                         ids=lambda value: value if isinstance(value, str) else " ".join(value)[:20])
+def test_launchers_are_not_taken_for_the_first_program(weft, host, threads, launcher):
+    if not shutil.which(launcher[0]) or subprocess.run([*launcher, host], capture_output=True).returncode:
+        pytest.skip(f"no {launcher[0]} that works here")
+    assert weft("run", f"--threads={threads}", *launcher, host).stdout == "1"
+
+
+def test_a_launcher_is_known_by_the_link_that_was_executed(weft, compile_c, host, tmp_path):
+    program = compile_c("all-commands-in-one", LAUNCH)
+    (tmp_path / "nohup").symlink_to(program)
+    assert weft("run", "--threads=all", tmp_path / "nohup", host).stdout == "1"
+    assert weft("run", "--threads=all", program, host).stdout == "0"
+
+
+def test_a_script_with_the_name_of_a_launcher_is_none(weft, compile_c, host, tmp_path):
+    script = tmp_path / "time"
+    script.write_text(f"#!{host}\n")
+    script.chmod(0o755)
+    assert weft("run", "--threads=all", script).stdout == "1"
+    # Its interpreter is what runs under Weft, and not what that starts.
+    script.write_text(f"#!{compile_c('interpreter', LAUNCH.replace('argv[1], argv + 1', 'argv[2], argv + 2'))}\n")
+    assert weft("run", "--threads=all", script, host).stdout == "0"
+
+
+def test_a_debugger_with_an_interpreter_of_its_own_is_passed_through(weft, python):
+    command = ["gdb", "-q", "-batch", "-nx", "-ex", "run", "--args", python, "-c", "print(6 * 7)"]
+    if not shutil.which("gdb") or "42\n" not in subprocess.run(command, capture_output=True, text=True).stdout:
+        pytest.skip("no gdb that works here")
+    done = weft("run", *command[:-1], "print('loaded:', 'libweft-preload' in open('/proc/self/maps').read())")
+    assert "loaded: True\n" in done.stdout
 
 
 def test_the_library_needs_libc_alone_and_exports_nothing():
