@@ -25,14 +25,19 @@ std::string_view base_name(std::string_view path) {
   return path.substr(path.rfind('/') + 1);
 }
 
+constexpr const char* kFile = "/proc/self/exe";
+
+std::string program_path() {
+  char path[PATH_MAX];
+  const ssize_t length = readlink(kFile, path, sizeof path);
+  return {path, length > 0 ? static_cast<size_t>(length) : 0};
+}
+
 // Is this process's program one of those that `belongs` knows by name? Where one file is many commands
 // (busybox, coreutils), the link that was executed has the name. A script that was executed is no such link:
 // its interpreter is the program.
 bool is_program(bool (*belongs)(std::string_view)) {
-  constexpr const char* kFile = "/proc/self/exe";
-  char path[PATH_MAX];
-  const ssize_t length = readlink(kFile, path, sizeof path);
-  if (length > 0 && belongs(base_name({path, static_cast<size_t>(length)}))) return true;
+  if (belongs(base_name(program_path()))) return true;
   const auto* executed = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
   struct stat file, link;
   return executed && belongs(base_name(executed)) && stat(kFile, &file) == 0 && stat(executed, &link) == 0 &&
@@ -69,8 +74,12 @@ void say(const std::string& text) {
   weft::stats::report_at_exit(settings);
   const int slots = weft::interpose::install(settings);
   if (settings.dump_signal) weft::dump::on_signal(settings.dump_signal);
-  if (settings.verbose)
-    say("process " + std::to_string(getpid()) + ": " + std::to_string(slots) + " slots of libc calls routed");
+  if (settings.verbose) {
+    say("process " + std::to_string(getpid()) + ", " + program_path() +
+        (settings.routing ? ", runs under Weft: " + std::to_string(slots) +
+                                " references to libc functions, in it and its libraries, now lead to Weft"
+                          : ": routing is off, so its calls go to libc as ever"));
+  }
 }
 
 }  // namespace

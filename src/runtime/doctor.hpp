@@ -44,6 +44,7 @@ struct SystemReport {
   GuardKind guards = GuardKind::kProtect;
   bool fsgsbase = false;  ///< programs may set their thread pointer themselves
   std::vector<PythonFound> pythons;
+  std::string python3_version;  ///< of what python3 in $PATH leads to; empty: not known
   std::vector<Limit> limits;
 };
 
@@ -73,11 +74,13 @@ struct Reloader {
 };
 
 struct CommandReport {
+  std::vector<std::string> command;
   interpose::elf::Program program;
   std::vector<ObjectReport>
       objects;  ///< the program, the libraries it needs, a Python's standard extension modules
   std::vector<std::string> missing;  ///< libraries that are not found
   std::optional<Reloader> reloader;
+  bool launcher = false;  ///< the program is one that never runs under Weft itself, but what it starts does
   std::string python_version;  ///< "3.10", as far as the files' names tell
   bool python_supported = true;
 };
@@ -89,6 +92,21 @@ CommandReport examine_command(const std::vector<std::string>& command);
 /// The server in `command` that re-executes itself, if there is one that is known. `flask_debug`:
 /// $FLASK_DEBUG.
 std::optional<Reloader> find_reloader(const std::vector<std::string>& command, const char* flask_debug);
+
+/// From good to bad.
+enum class Level : uint8_t { kOk, kUnknown, kWarning, kError };
+
+/// What a user wants to know first.
+struct Verdict {
+  Level level;
+  std::string text;  ///< one line
+};
+
+/// Does Weft work on this machine, and what is there to do?
+Verdict judge(const SystemReport& report);
+
+/// Does it help this command? At least one; the worst comes first.
+std::vector<Verdict> judge(const CommandReport& report);
 
 enum class Format { kText, kJson };
 std::string render(const SystemReport& report, Format format);

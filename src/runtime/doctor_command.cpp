@@ -9,6 +9,7 @@
 #include "interpose/elf/image.hpp"
 #include "interpose/elf/mapped_file.hpp"
 #include "runtime/doctor_system.hpp"
+#include "runtime/launchers.hpp"
 #include "runtime/python_version.hpp"
 
 namespace weft::doctor {
@@ -137,12 +138,17 @@ void find_version(CommandReport& report) {
 
 CommandReport examine_command(const std::vector<std::string>& command) {
   CommandReport report;
+  report.command = command;
   report.program = elf::inspect_program(command.front());
   report.reloader = find_reloader(command, getenv("FLASK_DEBUG"));
   const elf::Program& program = report.program;
   if (!program.runnable()) return report;
 
   find_version(report);
+  std::error_code error;
+  const auto known = program.python ? &is_launcher_with_python : &is_launcher;
+  report.launcher =
+      known(base_name(program.path)) || known(fs::canonical(program.path, error).filename().string());
 
   const Routes routes;
   Libraries libraries = find_libraries(program);

@@ -76,4 +76,9 @@ std::vector<PythonFound> find_pythons() {
   return pythons;
 }
 
+std::string find_python3_version() {
+  const auto program = interpose::elf::inspect_program("python3");
+  return program.chain.empty() ? std::string() : version_of(program.chain.front());
+}
+
 }  // namespace weft::doctor

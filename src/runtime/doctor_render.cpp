@@ -21,15 +21,29 @@ const char* to_string(GuardKind kind) {
 }
 
 std::string explain(GuardKind kind) {
-  return kind == GuardKind::kAdvice
-             ? "MADV_GUARD_INSTALL: they cost no mappings"
-             : "mprotect, since this kernel has no MADV_GUARD_INSTALL (Linux 6.13): each takes two mappings";
+  return kind == GuardKind::kAdvice ? "below each stack, by MADV_GUARD_INSTALL: they cost no mappings"
+                                    : "below each stack, by mprotect, since this kernel has no "
+                                      "MADV_GUARD_INSTALL (Linux 6.13): each "
+                                      "takes two mappings";
 }
 
 std::string joined(const std::vector<std::string>& words) {
   std::string text;
   for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
   return text;
+}
+
+const char* to_string(Level level) {
+  constexpr const char* kNames[] = {"OK", "UNKNOWN", "WARNING", "ERROR"};
+  return kNames[static_cast<int>(level)];
+}
+
+std::string to_text(const Verdict& verdict) {
+  return std::string(to_string(verdict.level)) + ": " + verdict.text + "\n";
+}
+
+Json to_json(const Verdict& verdict) {
+  return {{"level", to_string(verdict.level)}, {"text", verdict.text}};
 }
 
 std::string dump(const Json& json) {
@@ -58,7 +72,8 @@ Json to_json(const SystemReport& report) {
                       {"bites", limit.bites},
                       {"meaning", limit.meaning},
                       {"remedy", limit.remedy}});
-  return {{"kernel", report.kernel},
+  return {{"verdicts", Json::array({to_json(judge(report))})},
+          {"kernel", report.kernel},
           {"glibc", report.glibc},
           {"io_uring", to_json(report.io_uring)},
           {"backend",
@@ -67,11 +82,12 @@ Json to_json(const SystemReport& report) {
           {"guard_pages", to_string(report.guards)},
           {"fsgsbase", report.fsgsbase},
           {"pythons", pythons},
+          {"python3_version", report.python3_version.empty() ? Json() : Json(report.python3_version)},
           {"limits", limits}};
 }
 
 std::string to_text(const SystemReport& report) {
-  std::string text = "System\n";
+  std::string text = to_text(judge(report)) + "\nSystem\n";
   text += line("kernel", report.kernel);
   text += line("glibc", report.glibc);
   text += line("io_uring", report.io_uring.available ? "yes: " + joined(report.io_uring.features)
@@ -108,11 +124,14 @@ Json to_json(const ObjectReport& object) {
 }
 
 Json to_json(const CommandReport& report) {
-  Json objects = Json::array();
+  Json objects = Json::array(), verdicts = Json::array();
+  for (const Verdict& verdict : judge(report)) verdicts.push_back(to_json(verdict));
   for (const ObjectReport& object : report.objects) objects.push_back(to_json(object));
-  return {{"runnable", report.program.runnable()},
+  return {{"verdicts", verdicts},
+          {"runnable", report.program.runnable()},
           {"message", report.program.message},
           {"program", report.program.path},
+          {"launcher", report.launcher},
           {"chain", report.program.chain},
           {"python", report.program.python},
           {"python_version", report.python_version.empty() ? Json() : Json(report.python_version)},
@@ -136,21 +155,23 @@ std::string to_text(const ObjectReport& object) {
   return text;
 }
 
+constexpr const char* kWords =
+    "A fiber is a thread that Weft runs; its carrier is the OS thread on which all fibers take turns.\n"
+    "  routed      the call leads to Weft: where it would block, its fiber waits, and another runs\n"
+    "  left alone  it leads to libc as ever; what blocks there blocks the carrier, and so all fibers: a "
+    "pin\n";
+
 std::string to_text(const CommandReport& report) {
-  if (!report.program.runnable()) return "cannot run under Weft: " + report.program.message + "\n";
-  std::string text = joined(report.program.chain) + "\n";
-  if (report.program.chain.size() > 1 && report.program.chain.back() != report.program.path)
-    text += "which runs " + report.program.path + "\n";
-  if (!report.python_supported)
-    text += "WARNING: Python " + report.python_version + " " + std::string(kPythonUnsupported) + "\n";
-  else
-    text += report.program.python
-                ? "carries a Python interpreter: its threads become fibers\n"
-                : "is no Python interpreter: Weft waits for the first one that it executes, or, with "
-                  "--threads=all, takes its own threads\n";
-  if (report.reloader) text += "WARNING: " + report.reloader->name + ": " + report.reloader->advice + "\n";
-  for (const std::string& library : report.missing)
-    text += "WARNING: the library " + library + " is not found\n";
+  std::string text;
+  for (const Verdict& verdict : judge(report)) text += to_text(verdict);
+  if (!report.program.runnable()) return text;
+  text += "\nruns: " + joined(report.program.chain);
+  if (report.program.chain.back() != report.program.path) text += ", which runs " + report.program.path;
+  text += "\n";
+  if (report.launcher) return text;  // nothing in it is routed
+  if (!report.program.python) text += "\nWith --threads=all:\n";
+  text += "\n";
+  text += kWords;
   std::vector<std::string> silent, with_tls;
   for (const ObjectReport& object : report.objects) {
     if (object.untouched.empty() && object.routed.empty() && object.left.empty())
@@ -163,7 +184,7 @@ std::string to_text(const CommandReport& report) {
     if (!paths.empty()) text += std::string("\n") + title + "\n";
     for (const std::string& path : paths) text += "  " + path + "\n";
   };
-  list("Objects with thread_local variables, which the fibers of one OS thread share", with_tls);
+  list("Objects with thread_local variables, which all fibers share", with_tls);
   list("Objects that call nothing of interest", silent);
   if (report.program.python) text += "\nOther extension modules are looked through as they are loaded.\n";
   return text;

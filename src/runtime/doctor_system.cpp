@@ -121,6 +121,7 @@ SystemReport examine_system() {
   report.guards = StackPool::instance().guard_kind();
   report.fsgsbase = getauxval(AT_HWCAP2) & kHwcap2Fsgsbase;
   report.pythons = find_pythons();
+  report.python3_version = find_python3_version();
   report.limits = examine_limits(report.guards);
   return report;
 }

@@ -8,6 +8,8 @@ namespace weft::doctor {
 IoUring examine_io_uring();
 std::vector<Limit> examine_limits(GuardKind guards);
 std::vector<PythonFound> find_pythons();
+/// What `python3 -V` answers, as in "3.12.1"; empty where there is none, or it fails.
+std::string find_python3_version();
 
 /// The first line of a file; empty if it cannot be read.
 std::string first_line(const std::string& path);

@@ -1,8 +1,9 @@
 """weft doctor"""
 
 import json
-import sys
 import os
+import shutil
+import sys
 
 import pytest
 
@@ -12,6 +13,49 @@ def test_text(weft):
     assert done.returncode == 0
     for part in ("kernel", "io_uring", "backend", "guard pages", "glibc", "Pythons", "ulimit -n", "vm.max_map_count"):
         assert part in done.stdout
+
+
+def test_the_first_line_is_the_verdict(weft, python, tmp_path):
+    path = f"{os.path.dirname(python)}:{os.environ['PATH']}"
+    assert weft("doctor", env={"PATH": path}).stdout.startswith("OK: Weft works here: weft run python3 app.py")
+    old = tmp_path / "python3"
+    old.write_text("#!/bin/sh\necho Python 3.9.2\n")
+    old.chmod(0o755)
+    first = weft("doctor", env={"PATH": f"{tmp_path}:{path}"}).stdout.splitlines()[0]
+    assert first.startswith("WARNING: Weft works here, but python3 is Python 3.9.2, which it does not support: name ")
+    assert weft("doctor", python, "app.py").stdout.startswith(f"OK: {python} is Python 3.")
+    assert weft("doctor", "sleep", "1").stdout.startswith("WARNING: ")
+    assert weft("doctor", "no-such-command").stdout.startswith("ERROR: cannot run under Weft: ")
+
+
+def test_the_words_of_a_report_are_explained(weft, python):
+    head = weft("doctor", python, "app.py").stdout.split("routed:")[0]
+    for word in ("fiber is", "carrier is", "routed  ", "left alone  ", "a pin"):
+        assert word in head
+
+
+def test_a_shell_script_on_the_way(weft, tmp_path, python):
+    """What it starts cannot be foreseen; what the doctor says to do about it names the interpreter."""
+    shim = tmp_path / "python3"
+    shim.write_text(f'#!/usr/bin/env sh\nset -e\nexec {python} "$@"\n')
+    shim.chmod(0o755)
+    text = weft("doctor", shim, "-c", "pass").stdout
+    advised = f"weft run --verbose {shim} -c pass"
+    assert text.startswith(f"UNKNOWN: {shim} is a sh script")
+    assert f"{advised} names it\n" in text
+    assert "no Python interpreter" not in text
+    assert "routed:" not in text
+    assert f", {os.path.realpath(python)}, runs under Weft: " in weft(*advised.split()[1:]).stderr
+    assert json.loads(weft("doctor", "--json", shim).stdout)["verdicts"][0]["level"] == "UNKNOWN"
+
+
+@pytest.mark.parametrize("command", ["env", "timeout", "sh", "gdb"])
+def test_a_launcher(weft, command):
+    if not shutil.which(command):
+        pytest.skip(f"no {command} here")
+    text = weft("doctor", command, "x").stdout
+    assert text.startswith(f"UNKNOWN: {command} only starts another program. The first Python on the way ")
+    assert "routed:" not in text
 
 
 def test_json(weft):

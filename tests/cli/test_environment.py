@@ -196,6 +196,19 @@ def test_a_debugger_with_an_interpreter_of_its_own_is_passed_through(weft, pytho
     assert "loaded: True\n" in done.stdout
 
 
+def test_verbose_says_what_became_of_which_process(weft, python):
+    def line(*options):
+        done = weft("run", "--verbose", *options, "sh", "-c", '"$0" -c "import os; print(os.getpid())"; true', python)
+        (text,) = [line for line in done.stderr.splitlines() if "process" in line]
+        name = f"weft: process {done.stdout.strip()}, {os.path.realpath(python)}"
+        assert text.startswith(name)
+        return text.removeprefix(name)
+
+    assert line().startswith(", runs under Weft: ")
+    assert line().endswith(" references to libc functions, in it and its libraries, now lead to Weft")
+    assert line("--routing=off") == ": routing is off, so its calls go to libc as ever"
+
+
 def test_the_library_needs_libc_alone_and_exports_nothing():
     dynamic = subprocess.run(["readelf", "-d", str(PRELOAD)], capture_output=True, text=True, check=True).stdout
     needed = [line.split("[")[1].rstrip("]") for line in dynamic.splitlines() if "(NEEDED)" in line]

@@ -98,6 +98,48 @@ TEST(DoctorSystem, TextNamesTheCommandThatLiftsEachLimit) {
   EXPECT_EQ(text.find("WILL BITE"), text.rfind("WILL BITE"));
 }
 
+TEST(DoctorSystem, OpensWithAVerdict) {
+  SystemReport report = bad_machine();
+  const auto expect = [&](Level level, std::string_view part) {
+    const Verdict verdict = judge(report);
+    EXPECT_EQ(verdict.level, level) << verdict.text;
+    EXPECT_NE(verdict.text.find(part), std::string::npos) << verdict.text;
+    EXPECT_NE(render(report, Format::kText).find(": " + verdict.text + "\n"), std::string::npos);
+    EXPECT_EQ(nlohmann::json::parse(render(report, Format::kJson))["verdicts"][0]["text"], verdict.text);
+  };
+  expect(Level::kWarning, "no Python that it supports: install");
+  report.pythons.push_back({"/usr/bin/python3.12", "3.12.1", false, true});
+  expect(Level::kOk, "weft run /usr/bin/python3.12 app.py");
+  expect(Level::kOk, "lift vm.max_map_count");
+  report.python3_version = "3.9.2";
+  expect(Level::kWarning,
+         "python3 is Python 3.9.2, which it does not support: name another, as in weft run /usr");
+  report.python3_version = "3.12.1";
+  report.limits.clear();
+  expect(Level::kOk, "weft run python3 app.py");
+  report.backend.reset();
+  expect(Level::kError, "Weft cannot run here: epoll; the kernel refuses");
+}
+
+TEST(DoctorCommand, OpensWithTheWorstVerdict) {
+  CommandReport report;
+  report.command = {"/usr/bin/python3", "app.py"};
+  report.program.kind = interpose::elf::ProgramKind::kRunnable;
+  report.program.path = "/usr/bin/python3";
+  report.program.chain = {"/usr/bin/python3"};
+  report.program.python = true;
+  ASSERT_EQ(judge(report).size(), 1u);
+  EXPECT_EQ(judge(report)[0].level, Level::kOk);
+  report.missing = {"libq.so"};
+  report.reloader = Reloader{"a reloader", "advice"};
+  const std::vector<Verdict> verdicts = judge(report);
+  ASSERT_EQ(verdicts.size(), 3u);
+  EXPECT_EQ(verdicts[0].text, "a reloader: advice");
+  EXPECT_EQ(verdicts[1].text, "the library libq.so is not found: install it");
+  EXPECT_EQ(verdicts[2].level, Level::kOk);
+  EXPECT_EQ(render(report, Format::kText).find("WARNING: a reloader"), 0u);
+}
+
 TEST(DoctorSystem, JsonHoldsTheSame) {
   const auto json = nlohmann::json::parse(render(bad_machine(), Format::kJson));
   EXPECT_EQ(json["io_uring"]["available"], false);
