@@ -59,6 +59,10 @@ class StackPool {
   /// Async-signal-safe.
   bool is_guard(const void* address) const noexcept;
 
+  /// The pool's own limit is reached: only stacks that were released can be had. It lies beyond what memory
+  /// allows, unless stacks are huge. Any thread.
+  bool full() const noexcept { return slab_count_.load(std::memory_order_relaxed) == kSlabs; }
+
   GuardKind guard_kind() const noexcept { return guard_kind_; }
 
   /// In a fork child: forgets all free stacks, since another thread may have been about to change what is

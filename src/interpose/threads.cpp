@@ -17,6 +17,7 @@
 #include "interpose/keys.hpp"
 #include "interpose/mutexes.hpp"
 #include "interpose/support.hpp"
+#include "interpose/threads_refused.hpp"
 #include "runtime/runtime.hpp"
 
 namespace weft::interpose {
@@ -171,7 +172,10 @@ int routed::pthread_create(pthread_t* thread, const pthread_attr_t* attributes, 
     pthread_attr_getdetachstate(attributes, &detached);
   }
   Fiber* fiber = runtime->create_fiber(&thread_main, argument, stack_size);
-  if (!fiber) return EAGAIN;
+  if (!fiber) {
+    report_refused_thread(stack_size ? stack_size : g_settings->stack_size);
+    return EAGAIN;
+  }
   fiber->attachment = reinterpret_cast<void*>(start);
   *thread = reinterpret_cast<pthread_t>(fiber);
   if (detached == PTHREAD_CREATE_DETACHED) {
