@@ -56,6 +56,12 @@ class Python {
   /// Whether a thread may take the GIL.
   bool usable() const noexcept { return initialized() && !finalizing(); }
 
+  /// Whether a thread that the interpreter has created may call its start routine now. CPython before 3.11.6
+  /// (and 3.12.0) frees the states of all threads as it finalises, and a thread that has not begun by then
+  /// would write to its own (CPython issue 108987). OS threads begin at once and are ended when they ask for
+  /// the GIL; a fiber may not have had its turn. It is to be ended without the call.
+  bool may_begin_thread(void* (*start)(void*), void* argument) const noexcept;
+
   const PythonApi& api() const noexcept { return api_; }
   /// Null where the layout of this version is not known or does not fit.
   const Layout* layout() const noexcept { return has_layout_ ? &layout_ : nullptr; }

@@ -11,6 +11,7 @@
 
 #include "fiber/assert.hpp"
 #include "fiber/sys.hpp"
+#include "host/python.hpp"
 #include "interpose/calls.hpp"
 #include "interpose/files_offload.hpp"
 #include "interpose/interpose.hpp"
@@ -64,6 +65,8 @@ Runtime* started_runtime() noexcept {
 // frame that is would end the process when it is unwound.
 void* thread_main(void* argument) {
   const auto start = reinterpret_cast<StartRoutine>(Carrier::running_fiber()->attachment);
+  const host::Python* python = host::Python::present();
+  if (python && !python->may_begin_thread(start, argument)) end_fiber(nullptr);
   end_fiber(start(argument));
 }
 
