@@ -14,6 +14,7 @@
 #include "fiber/sys.hpp"
 #include "interpose/calls.hpp"
 #include "interpose/support.hpp"
+#include "runtime/dump.hpp"
 #include "runtime/runtime.hpp"
 
 namespace weft::interpose {
@@ -105,8 +106,9 @@ void trampoline(int number, siginfo_t* info, void* context) {
   if (thread.carrier) note_handler_run(*thread.carrier, number, flags & SA_RESTART, frame.in_engine);
 }
 
+// A handler of the program's: that of --dump-signal interrupts nobody.
 bool is_function(const struct sigaction& action) noexcept {
-  return action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN;
+  return action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN && !dump::is_handler(action);
 }
 
 bool is_trampoline(const struct sigaction& action) noexcept {

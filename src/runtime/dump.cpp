@@ -159,4 +159,8 @@ void on_signal(int signal) noexcept {
   sigaction(signal, &action, nullptr);
 }
 
+bool is_handler(const struct sigaction& action) noexcept {
+  return !(action.sa_flags & SA_SIGINFO) && action.sa_handler == &handle_signal;
+}
+
 }  // namespace weft::dump

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <csignal>
 #include <string>
 
 #include "fiber/carrier.hpp"
@@ -28,6 +29,10 @@ void serve(Runtime& runtime) noexcept;
 /// started, and from a preloaded library's constructor. The handler does not interrupt system calls; one that
 /// the program installs later takes its place.
 void on_signal(int signal) noexcept;
+
+/// Whether `action` is the handler of on_signal(): it is none of the program's, so no wait ends because it
+/// ran.
+bool is_handler(const struct sigaction& action) noexcept;
 
 /// The dump of `carrier` and of all fibers. Its fibers stop meanwhile: for some microseconds each. Any
 /// thread; may block for as long as a fiber runs without giving way, up to 50 ms.

@@ -1,8 +1,10 @@
 """weft dump, and dumps by signal."""
 
 import os
+import re
 import signal
 import sys
+import time
 
 import pytest
 from cli_support import wait_until
@@ -116,6 +118,26 @@ def test_a_signal_dumps_to_stderr(start, python):
     out, err = process.communicate(timeout=20)
     assert process.returncode == 0
     assert "waits in recv (io)" in err
+
+
+def waited(block):
+    """For how many seconds the fiber has waited."""
+    return float(re.search(r" for (\d+\.\d+) s", block).group(1))
+
+
+def test_a_signal_leaves_the_main_thread_as_it_was(start, python):
+    main = "libc = ctypes.CDLL(None)\nlength = (ctypes.c_long * 2)(2, 0)\nprint(libc.nanosleep(length, None))\n"
+    process = start("run", "--dump-signal=QUIT", python, "-c", "import ctypes\n" + PARKED + main)
+    time.sleep(0.4)
+    process.send_signal(signal.SIGQUIT)
+    time.sleep(0.4)
+    process.send_signal(signal.SIGQUIT)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (0, "0\n")
+    first, second = [block for block in err.split("\n\n") if "waits in nanosleep" in block]
+    assert waited(first) >= 0.3
+    assert waited(second) >= waited(first) + 0.3
+    assert "idle: every fiber waits" in err
 
 
 def test_a_signal_before_the_first_thread_does_no_harm(start, python):
