@@ -90,15 +90,17 @@ class DoctorCommand {
 class DumpCommand {
  public:
   explicit DumpCommand(CLI::App& parent)
-      : app_(*cli::add_command(parent, "dump", "weft dump PID",
-                               "Print every fiber of a program under Weft, and what it waits for")) {
+      : app_(*cli::add_command(parent, "dump", "weft dump [--all] PID",
+                               "Print the fibers of a program under Weft, and what they wait for")) {
+    app_.add_flag("--all", all_, "Each fiber by itself, also those that wait at the same place");
     app_.add_option("PID", pid_, "The process")->required()->check(CLI::Range(1, 1 << 22))->type_name("");
   }
 
   bool chosen() const { return app_.parsed(); }
 
   int run() const {
-    const std::string error = dump::fetch(pid_, STDOUT_FILENO);
+    const std::string error =
+        dump::fetch(pid_, STDOUT_FILENO, all_ ? dump::Form::kAll : dump::Form::kGrouped);
     if (error.empty()) return 0;
     std::cerr << "weft dump: " << error << "\n";
     return 1;
@@ -106,6 +108,7 @@ class DumpCommand {
 
  private:
   CLI::App& app_;
+  bool all_ = false;
   int pid_ = 0;
 };
 

@@ -54,7 +54,7 @@ class Service final : public MonitorService {
       if (events[i].data.fd == bell_) {
         uint64_t rings;
         sys::call(SYS_read, bell_, &rings, sizeof rings);
-        write_dump(STDERR_FILENO);
+        write_dump(STDERR_FILENO, Form::kGrouped);
       } else {
         answer();
       }
@@ -105,18 +105,27 @@ class Service final : public MonitorService {
     socklen_t size = sizeof peer;
     const bool known = sys::call(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
     if (known && (peer.uid == 0 || peer.uid == static_cast<uid_t>(sys::call(SYS_geteuid)))) {
-      // A client that does not read must not hold up the monitor.
-      const timeval patience{2, 0};
+      // A client that does not ask or does not read must not hold up the monitor.
+      const timeval patience{2, 0}, patience_for_request{0, 200'000};
       sys::call(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-      write_dump(fd);
+      sys::call(SYS_setsockopt, fd, SOL_SOCKET, SO_RCVTIMEO, &patience_for_request,
+                sizeof patience_for_request);
+      write_dump(fd, requested_form(fd));
     }
     sys::call(SYS_close, fd);
   }
 
-  void write_dump(int fd) noexcept {
+  static Form requested_form(int fd) noexcept {
+    char request[16];
+    const long size = sys::call(SYS_read, fd, request, sizeof request);
+    return size > 0 && std::string_view(request, static_cast<size_t>(size)) == kRequestAll ? Form::kAll
+                                                                                           : Form::kGrouped;
+  }
+
+  void write_dump(int fd, Form form) noexcept {
     try {
       host::Python::find();
-      write_all(fd, take(runtime_.carrier()));
+      write_all(fd, take(runtime_.carrier(), form));
     } catch (const std::bad_alloc&) {
       write_all(fd, "weft: no memory for a dump\n");
     }

@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <csignal>
+#include <cstdint>
 #include <string>
 
 #include "fiber/carrier.hpp"
@@ -34,12 +35,17 @@ void on_signal(int signal) noexcept;
 /// ran.
 bool is_handler(const struct sigaction& action) noexcept;
 
+enum class Form : uint8_t {
+  kGrouped,  ///< fibers that stand at the same place are told of once
+  kAll,      ///< each by itself
+};
+
 /// The dump of `carrier` and of all fibers. Its fibers stop meanwhile: for some microseconds each. Any
 /// thread; may block for as long as a fiber runs without giving way, up to 50 ms.
-std::string take(Carrier& carrier);
+std::string take(Carrier& carrier, Form form = Form::kGrouped);
 
 /// The other side: asks process `pid` for its dump and writes it to `fd`. Returns what is wrong, empty if all
 /// went well.
-std::string fetch(pid_t pid, int fd);
+std::string fetch(pid_t pid, int fd, Form form = Form::kGrouped);
 
 }  // namespace weft::dump

@@ -7,8 +7,12 @@
 
 #include <cstddef>
 #include <cstdio>
+#include <string_view>
 
 namespace weft::dump {
+
+/// What the client sends first: which form of the dump it wants. Anything else means the grouped one.
+inline constexpr std::string_view kRequestGrouped = "grouped\n", kRequestAll = "all\n";
 
 /// An abstract name, so that nothing is left behind in the file system. Returns its length.
 inline socklen_t socket_address(pid_t pid, sockaddr_un& address) noexcept {

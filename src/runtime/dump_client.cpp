@@ -122,7 +122,7 @@ struct Socket {
 
 }  // namespace
 
-std::string fetch(pid_t pid, int fd) {
+std::string fetch(pid_t pid, int fd, Form form) {
   const Socket connection;
   sockaddr_un address;
   const socklen_t length = socket_address(pid, address);
@@ -136,6 +136,10 @@ std::string fetch(pid_t pid, int fd) {
   socklen_t size = sizeof peer;
   if (getsockopt(connection.fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || peer.pid != pid)
     return "another process (" + std::to_string(peer.pid) + ") answers in the name of " + std::to_string(pid);
+
+  // The process may have closed the connection already; what it says then is read below.
+  const std::string_view request = form == Form::kAll ? kRequestAll : kRequestGrouped;
+  send(connection.fd, request.data(), request.size(), MSG_NOSIGNAL);
 
   char buffer[65536];
   bool answered = false;

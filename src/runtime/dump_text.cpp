@@ -3,6 +3,7 @@
 #include <link.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -14,6 +15,7 @@
 
 #include "host/python.hpp"
 #include "runtime/dump.hpp"
+#include "runtime/dump_groups.hpp"
 #include "runtime/dump_snapshot.hpp"
 #include "runtime/dump_symbols.hpp"
 
@@ -39,6 +41,16 @@ std::string demangled(std::string_view function) {
   return result;
 }
 
+std::string with_commas(size_t number) {
+  std::string digits = std::to_string(number);
+  for (size_t at = digits.size(); at > 3;) digits.insert(at -= 3, ",");
+  return digits;
+}
+
+double seconds(Nanos time) {
+  return static_cast<double>(time) / kSecond;
+}
+
 // The object that this code is in, if that is a library: the engine's own frames tell users nothing.
 const void* own_library() {
   dl_find_object found;
@@ -50,9 +62,9 @@ class Writer {
  public:
   explicit Writer(const Snapshot& snapshot) : snapshot_(snapshot) {}
 
-  std::string write() {
+  std::string write(Form form) {
     write_summary();
-    for (const FiberRecord* fiber = snapshot_.first(); fiber; fiber = fiber->next) write_fiber(*fiber);
+    for (const Group& group : groups(form)) write_group(group);
     if (!objects_.empty()) text_ += "\nobjects:\n";
     for (const std::string& object : objects_) text_ += "  " + object + "\n";
     return std::move(text_);
@@ -60,7 +72,8 @@ class Writer {
 
  private:
   struct Place {
-    bool own;
+    bool own = false;
+    uintptr_t function = 0;  // where it begins, or the address itself
     std::string text;
   };
 
@@ -95,16 +108,41 @@ class Writer {
       text_ += "this dump is not complete: there was no memory for it, or the carrier could not wait\n";
   }
 
-  void write_fiber(const FiberRecord& fiber) {
-    append(text_, "\nfiber %lu ", fiber.id);
-    if (fiber.name[0]) append(text_, "\"%s\" ", fiber.name.data());
-    write_state(fiber);
-    text_ += fiber.holds_gil ? ", holds the GIL\n" : "\n";
-    if (!fiber.python.empty()) {
-      text_ += "  Python:\n";
-      append_indented(fiber.python);
+  void write_group(const Group& group) {
+    const FiberRecord& first = *group.front();
+    text_ += '\n';
+    if (group.size() == 1) {
+      text_ += "fiber ";
+      write_title(first);
+      text_ += ' ';
+      write_state(first);
+    } else {
+      text_ += with_commas(group.size()) + " fibers ";
+      write_common_state(group);
     }
-    write_frames(fiber);
+    text_ += first.holds_gil ? ", holds the GIL\n" : "\n";
+    if (group.size() > 1) write_members(group);
+    if (!first.python.empty()) {
+      text_ += "  Python:\n";
+      append_indented(first.python);
+    }
+    write_frames(first);
+  }
+
+  void write_title(const FiberRecord& fiber) {
+    append(text_, "%lu", fiber.id);
+    if (fiber.name[0]) append(text_, " \"%s\"", fiber.name.data());
+  }
+
+  void write_members(const Group& group) {
+    constexpr size_t kNamed = 5;
+    text_ += "  they are ";
+    for (size_t i = 0; i < std::min(group.size(), kNamed); ++i) {
+      if (i > 0) text_ += i + 1 == group.size() ? " and " : ", ";
+      write_title(*group[i]);
+    }
+    if (group.size() > kNamed) text_ += " and " + with_commas(group.size() - kNamed) + " more";
+    text_ += '\n';
   }
 
   void write_state(const FiberRecord& fiber) {
@@ -125,28 +163,83 @@ class Writer {
         return;
     }
     const WaitReason& reason = fiber.reason;
-    append(text_, "waits in %s (%s) for %.3f s", reason.call, to_string(reason.kind),
-           static_cast<double>(fiber.waiting) / kSecond);
+    append(text_, "waits in %s (%s) for %.3f s", reason.call, to_string(reason.kind), seconds(fiber.waiting));
     if (reason.descriptor >= 0) append(text_, ", descriptor %d: ", reason.descriptor);
     text_ += fiber.target;
     if (reason.object) append(text_, ", address %p", reason.object);
     if (!fiber.holder.empty()) text_ += ", " + std::string(fiber.holder);
   }
 
+  void write_common_state(const Group& group) {
+    const FiberRecord& first = *group.front();
+    switch (first.state) {
+      case Fiber::State::kNew:
+        text_ += "have not run yet";
+        return;
+      case Fiber::State::kReady:
+        text_ += "are ready to run";
+        return;
+      case Fiber::State::kParked:
+        break;
+      default:
+        text_ += "are between two states";
+        return;
+    }
+    const auto [least, most] = std::minmax_element(
+        group.begin(), group.end(),
+        [](const FiberRecord* a, const FiberRecord* b) { return a->waiting < b->waiting; });
+    append(text_, "wait in %s (%s) for %.3f to %.3f s", first.reason.call, to_string(first.reason.kind),
+           seconds((*least)->waiting), seconds((*most)->waiting));
+    std::set<int> descriptors;
+    std::set<const void*> objects;
+    for (const FiberRecord* fiber : group) {
+      if (fiber->reason.descriptor >= 0) descriptors.insert(fiber->reason.descriptor);
+      if (fiber->reason.object) objects.insert(fiber->reason.object);
+    }
+    if (descriptors.size() > 1) text_ += ", on " + with_commas(descriptors.size()) + " descriptors, as";
+    if (!descriptors.empty())
+      append(text_, "%s descriptor %d: ", descriptors.size() > 1 ? "" : ",", first.reason.descriptor);
+    text_ += first.target;
+    if (objects.size() > 1)
+      text_ += ", at " + with_commas(objects.size()) + " addresses";
+    else if (!objects.empty())
+      append(text_, ", all at address %p", first.reason.object);
+    if (!first.holder.empty()) text_ += ", " + std::string(first.holder);
+  }
+
+  std::vector<Group> groups(Form form) {
+    return group_fibers(snapshot_, form, [this](const FiberRecord& fiber) { return key_of(fiber); });
+  }
+
+  // The program's part of the stack. The engine's own frames tell users nothing: which call they belong to
+  // stands in the wait.
+  std::pair<size_t, size_t> visible_frames(const FiberRecord& fiber) {
+    size_t first = 0, last = fiber.frame_count;
+    while (first < last && place(fiber.frames[first]).own) ++first;
+    while (last > first && place(fiber.frames[last - 1]).own) --last;
+    return {first, last};
+  }
+
+  // Where the interpreter's own code stands varies with how far it has specialised a bytecode: between fibers
+  // of one Python stack only the functions are compared.
+  StackKey key_of(const FiberRecord& fiber) {
+    const auto [first, last] = visible_frames(fiber);
+    StackKey key;
+    for (size_t i = first; i < last; ++i)
+      key.push_back(fiber.python.empty() ? fiber.frames[i] : place(fiber.frames[i]).function);
+    return key;
+  }
+
   void write_frames(const FiberRecord& fiber) {
-    if (fiber.frame_count == 0) return;
-    const std::vector<uintptr_t> frames(fiber.frames, fiber.frames + fiber.frame_count);
-    const auto [same, is_new] = stacks_.try_emplace(frames, fiber.id);
+    const auto [first, last] = visible_frames(fiber);
+    if (first == last) return;
+    const auto [same, is_new] = stacks_.try_emplace(key_of(fiber), fiber.id);
     if (!is_new) {
       append(text_, "  native: as fiber %lu\n", same->second);
       return;
     }
-    // Of the engine's own frames only one says something: the call that the program made.
-    size_t first = 0, last = frames.size();
-    while (first + 1 < last && place(frames[first]).own && place(frames[first + 1]).own) ++first;
-    while (last > first + 1 && place(frames[last - 1]).own) --last;
     text_ += "  native:\n";
-    for (size_t i = first; i < last; ++i) text_ += "    " + place(frames[i]).text + "\n";
+    for (size_t i = first; i < last; ++i) text_ += "    " + place(fiber.frames[i]).text + "\n";
   }
 
   void append_indented(std::string_view lines) {
@@ -165,6 +258,7 @@ class Writer {
     dl_find_object found;
     known->second.own = own_ && _dl_find_object(reinterpret_cast<void*>(address), &found) == 0 &&
                         found.dlfo_map_start == own_;
+    known->second.function = address - symbol.function_offset;
     std::string& text = known->second.text;
     if (symbol.object.empty()) {
       append(text, "0x%lx", address);
@@ -186,16 +280,16 @@ class Writer {
   Symbols symbols_;
   std::unordered_map<uintptr_t, Place> places_;
   std::set<std::string> objects_;
-  std::map<std::vector<uintptr_t>, uint64_t> stacks_;  // the first fiber that has each
+  std::map<StackKey, uint64_t> stacks_;  // the first fiber that has each
 };
 
 }  // namespace
 
-std::string take(Carrier& carrier) {
+std::string take(Carrier& carrier, Form form) {
   // On the carrier itself, nothing of this may let another fiber run.
   NoSwitchScope blocking;
   const Snapshot snapshot(carrier);
-  return Writer(snapshot).write();
+  return Writer(snapshot).write(form);
 }
 
 }  // namespace weft::dump

@@ -46,6 +46,42 @@ def test_every_fiber_is_explained(weft, start, python):
     assert process.poll() is None
 
 
+MANY = """
+import socket, threading
+pairs = [socket.socketpair() for _ in range(300)]
+started = threading.Semaphore(0)
+def reads(connection):
+    started.release()
+    connection.recv(1)
+for left, _ in pairs:
+    threading.Thread(target=reads, args=(left,), daemon=True).start()
+for _ in pairs: started.acquire()
+print("up", flush=True)
+threading.Event().wait()
+"""
+
+
+def test_fibers_at_the_same_place_are_told_of_once(weft, start, python):
+    process = start("run", python, "-c", MANY)
+    wait_until(lambda: "301 parked" in weft("dump", process.pid).stdout)
+    text = weft("dump", process.pid).stdout
+    assert len(text.splitlines()) < 100
+    reads = block_of(text, "reads")
+    assert reads.startswith("300 fibers wait in recv (io) for ")
+    assert ", on 300 descriptors, as descriptor " in reads and "socket:[" in reads
+    assert " and 295 more\n" in reads
+    assert text.count(" in reads\n") == 1
+
+
+def test_all_tells_of_each_fiber(weft, start, python):
+    process = start("run", python, "-c", MANY)
+    wait_until(lambda: "301 parked" in weft("dump", process.pid).stdout)
+    done = weft("dump", "--all", process.pid)
+    assert done.returncode == 0
+    assert done.stdout.count(" in reads\n") == 300
+    assert len(re.findall(r"^fiber \d+ .*waits in recv", done.stdout, re.M)) == 300
+
+
 def test_a_running_fiber_is_shown_as_running(weft, start, python):
     process = start("run", python, "-c", BUSY)
     for _ in range(20):  # preempted now and then: sooner or later it is caught in its loop

@@ -20,6 +20,12 @@ bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
+int count(const std::string& text, const std::string& part) {
+  int found = 0;
+  for (size_t at = text.find(part); at != text.npos; at = text.find(part, at + 1)) ++found;
+  return found;
+}
+
 // Runs `script` in a process of its own, since a runtime is for ever, and returns what it wrote to standard
 // error.
 struct Ended {
@@ -59,11 +65,11 @@ class Rig {
   }
 
   // Lets fibers run until they all wait, and has the dump written to standard error meanwhile.
-  void dump_while_parked() {
+  void dump_while_parked(dump::Form form = dump::Form::kGrouped) {
     runtime_.carrier().yield();
     std::atomic<bool> done{false};
     std::thread dumper([&] {
-      const std::string text = dump::take(runtime_.carrier());
+      const std::string text = dump::take(runtime_.carrier(), form);
       EXPECT_EQ(write(STDERR_FILENO, text.data(), text.size()), static_cast<ssize_t>(text.size()));
       done = true;
     });
@@ -115,10 +121,51 @@ TEST(Dump, WritesEqualStacksOnce) {
   const Ended ended = in_child([] {
     Rig rig;
     for (int i = 0; i < 3; ++i) rig.start("same", &wait_for_ever);
-    rig.dump_while_parked();
+    rig.dump_while_parked(dump::Form::kAll);
   });
+  EXPECT_EQ(count(ended.text, "\"same\" waits in sem_wait"), 3) << ended.text;
   EXPECT_EQ(ended.text.find("wait_for_ever"), ended.text.rfind("wait_for_ever")) << ended.text;
   EXPECT_TRUE(contains(ended.text, "native: as fiber")) << ended.text;
+}
+
+TEST(Dump, TellsOfEqualFibersOnce) {
+  const Ended ended = in_child([] {
+    Rig rig;
+    EXPECT_EQ(pipe(g_pipe), 0);
+    for (int i = 0; i < 1234; ++i) rig.start("same", &wait_for_ever);
+    for (int i = 0; i < 2; ++i) rig.start("reader", &wait_for_pipe);
+    rig.dump_while_parked();
+  });
+  EXPECT_EQ(ended.status, 0);
+  char address[40];
+  snprintf(address, sizeof address, " s, all at address %p\n", static_cast<void*>(&g_word));
+  EXPECT_EQ(count(ended.text, "wait_for_ever"), 1) << ended.text;
+  EXPECT_TRUE(contains(ended.text, "\n1,234 fibers wait in sem_wait (lock) for 0.")) << ended.text;
+  EXPECT_TRUE(contains(ended.text, address)) << ended.text;
+  EXPECT_TRUE(contains(ended.text, " \"same\" and 1,229 more\n")) << ended.text;
+  EXPECT_TRUE(contains(ended.text, "\n2 fibers wait in read (io) for 0.")) << ended.text;
+  EXPECT_TRUE(contains(ended.text, " s, descriptor ")) << ended.text;
+  EXPECT_TRUE(contains(ended.text, " \"reader\" and ")) << ended.text;
+}
+
+TEST(Dump, KeepsFibersApartThatWaitForDifferentHolders) {
+  const Ended ended = in_child([] {
+    Rig rig;
+    dump::hooks.describe_holder = [](const WaitReason& reason, host::TextSink& sink) noexcept {
+      if (reason.object) sink.write(reason.object == &g_word ? "held by one" : "held by another");
+    };
+    static int other_word;
+    const auto wait = [](void* word) -> void* {
+      ParkingLot::instance().park(word, kNever, kUninterruptible, {WaitKind::kLock, "sem_wait", word},
+                                  [] { return true; });
+      return nullptr;
+    };
+    for (int* word : {&g_word, &g_word, &other_word}) rig.start("locked", wait, word);
+    rig.dump_while_parked();
+  });
+  EXPECT_TRUE(contains(ended.text, "\n2 fibers wait in sem_wait")) << ended.text;
+  EXPECT_TRUE(contains(ended.text, ", held by one\n")) << ended.text;
+  EXPECT_TRUE(contains(ended.text, ", held by another\n")) << ended.text;
 }
 
 TEST(Dump, ShowsTheFiberThatDoesNotGiveWay) {
