@@ -412,6 +412,7 @@ void Carrier::reset_after_fork() noexcept {
   attention_.store(0, std::memory_order_relaxed);
   sleeping_.store(false, std::memory_order_relaxed);
   zombie_ = nullptr;
+  pinned_calls_.reset_after_fork();
   survivor.signals.pending.store(0, std::memory_order_relaxed);
   census_.clear();
   census_.add(survivor.identity_.signal_mask);

@@ -6,6 +6,7 @@
 
 #include "fiber/event_source.hpp"
 #include "fiber/fiber.hpp"
+#include "fiber/pinned_calls.hpp"
 #include "fiber/ready_queue.hpp"
 #include "fiber/signal_census.hpp"
 #include "fiber/thread_state.hpp"
@@ -128,6 +129,9 @@ class Carrier {
     addresses_.has_more = slot || addresses_.exceptions[1];
   }
 
+  /// The calls that block it now.
+  PinnedCalls& pinned_calls() noexcept { return pinned_calls_; }
+
   /// In a fork child, on the thread that forked: only the running fiber lives on, as the new main thread.
   void reset_after_fork() noexcept;
 
@@ -197,6 +201,8 @@ class Carrier {
   std::atomic<Nanos> next_timer_{kNever};
   std::atomic<bool> attached_{false};
   std::atomic<uint64_t> parks_[kWaitKinds] = {};
+
+  PinnedCalls pinned_calls_;
 
   // Written by others. inbox_: a stack of posted nodes, newest first.
   std::atomic<Monitor*> monitor_{nullptr};

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "fiber/carrier.hpp"
 #include "fiber/futex_lock.hpp"
 #include "fiber/sys.hpp"
 #include "fiber/thread_state.hpp"
@@ -38,24 +39,31 @@ long voluntary_switches() noexcept {
 
 }  // namespace
 
-PinScope::PinScope(const char* call, const void* caller) noexcept
-    : call_(call), caller_(caller), start_(0), blockings_(0) {
-  if (!thread_state().carrier) return;
-  start_ = monotonic_now();
+void PinScope::begin(const char* call, const void* caller) noexcept {
+  const ThreadState& thread = thread_state();
+  if (!thread.carrier) return;
+  call_.name = call;
+  call_.caller = caller;
+  call_.since = monotonic_now();
   blockings_ = voluntary_switches();
+  // A vfork child would leave its call behind in its parent's memory.
+  if (thread.in_vfork_child) return;
+  call_.fiber = &thread.carrier->running();
+  thread.carrier->pinned_calls().enter(call_);
 }
 
 PinScope::~PinScope() {
-  if (start_ == 0) return;
-  const Nanos took = monotonic_now() - start_;
+  if (call_.since == 0) return;
+  if (call_.fiber) call_.fiber->carrier().pinned_calls().leave(call_);
+  const Nanos took = monotonic_now() - call_.since;
   // A call that took long without blocking was kept from its processor by other programs.
   if (took < kPinThreshold || voluntary_switches() == blockings_) return;
   const int error = errno;
   {
     Guard guard(g_lock);
     size_t i = 0;
-    while (i < g_used && (g_rows[i].caller != caller_ || strcmp(g_rows[i].call, call_) != 0)) ++i;
-    if (i == g_used && g_used < kRows) g_rows[g_used++] = {call_, caller_, 0, 0, 0};
+    while (i < g_used && (g_rows[i].caller != call_.caller || strcmp(g_rows[i].call, call_.name) != 0)) ++i;
+    if (i == g_used && g_used < kRows) g_rows[g_used++] = {call_.name, call_.caller, 0, 0, 0};
     if (i < g_used) {
       Row& row = g_rows[i];
       ++row.count;

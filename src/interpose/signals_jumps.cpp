@@ -66,6 +66,8 @@ void prepare_jump(const __jmp_buf_tag* target) noexcept {
   const bool in_handler = thread.handler;
   if (in_handler) [[unlikely]]
     leave_handlers(thread, target_stack(target));
+  if (thread.carrier && !thread.in_vfork_child)
+    thread.carrier->pinned_calls().forget(thread.carrier->running(), target_stack(target));
   Fiber* self = mask_owner();
   if (!self) return;
   uint64_t mask = signal_mask_of(*self);

@@ -1,19 +1,15 @@
 #include "runtime/dump_snapshot.hpp"
 
-#include <fcntl.h>
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
 
-#include "fiber/sys.hpp"
 #include "host/python.hpp"
 #include "host/python_stack.hpp"
 #include "host/thread_states.hpp"
 #include "runtime/dump.hpp"
 #include "runtime/dump_stop.hpp"
+#include "runtime/dump_system_call.hpp"
 
 namespace weft::dump {
 
@@ -27,6 +23,11 @@ constexpr size_t kMaxText = 16 * 1024;
 // Text of one fiber at most takes what a hundred Python frames need; mostly it is a tenth of that.
 constexpr size_t arena_size(uint64_t fibers) noexcept {
   return (size_t{4} << 20) + fibers * 4096;
+}
+
+// A main fiber's stack has no bounds that we know.
+bool is_on_stack_of(const Fiber& fiber, uintptr_t address) noexcept {
+  return fiber.is_main() || address - reinterpret_cast<uintptr_t>(fiber.stack().base) < fiber.stack().size();
 }
 
 }  // namespace
@@ -98,8 +99,8 @@ Snapshot::Snapshot(Carrier& carrier) noexcept : arena_(arena_size(Fiber::counts(
   const bool on_carrier = Carrier::current() == &carrier;
   CarrierStop& stop = CarrierStop::instance();
   stood_still = !on_carrier && stop.stop(carrier);
-  if (!on_carrier && !stood_still) look_at_busy_carrier();
   now_ = monotonic_now();
+  if (!on_carrier && !stood_still) look_at_busy_carrier(carrier);
   PythonThreads python;
   python.read(arena_, Fiber::counts().alive);
   gil_held_outside = python.gil_held;
@@ -143,19 +144,7 @@ void Snapshot::add(Fiber& fiber, Carrier& carrier, PythonThreads& python) noexce
     record.waiting = std::max<Nanos>(now_ - fiber.waiting_since(), 0);
   }
 
-  // A parked fiber's stack stays as it is while the stop holds; the running one's is known if its carrier
-  // stands.
-  Frame frames[kMaxFrames];
-  CarrierStop& stop = CarrierStop::instance();
-  if (on_carrier ? stood_still : record.state != Fiber::State::kNew && fiber.context() && stop.holds()) {
-    const StackContext start = on_carrier ? stop.running_context() : StackContext::of_parked(fiber.context());
-    const size_t count = walk_stack(start, frames, kMaxFrames);
-    if (auto* kept = static_cast<uintptr_t*>(arena_.allocate(count * sizeof(uintptr_t)))) {
-      for (size_t i = 0; i < count; ++i) kept[i] = frames[i].address;
-      record.frames = kept;
-      record.frame_count = count;
-    }
-  }
+  keep_stack_of(fiber, on_carrier, record);
   if (record.reason.descriptor >= 0)
     record.target =
         write_text([&](host::TextSink& sink) { describe_descriptor(record.reason.descriptor, sink); });
@@ -171,23 +160,50 @@ void Snapshot::add(Fiber& fiber, Carrier& carrier, PythonThreads& python) noexce
       write_text([&](host::TextSink& sink) { host::write_python_stack(*python.python, *thread, sink); });
 }
 
-// The kernel tells of a thread that blocks which call it is in, and from where.
-void Snapshot::look_at_busy_carrier() noexcept {
-  char path[64], line[256];
-  snprintf(path, sizeof path, "/proc/self/task/%d/syscall", carrier_thread);
-  const long fd = sys::call(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return;
-  const long size = sys::call(SYS_read, fd, line, sizeof line - 1);
-  sys::call(SYS_close, fd);
-  if (size <= 0) return;
-  line[size] = '\0';
-  // "NUMBER ARGUMENT*6 STACK_POINTER PROGRAM_COUNTER", or "running".
-  char* end;
-  const long number = strtol(line, &end, 10);
-  const char* last = strrchr(line, ' ');
-  if (end == line || number < 0 || !last) return;
-  system_call = static_cast<int>(number);
-  system_call_address = strtoul(last, nullptr, 16);
+void Snapshot::keep_stack(const StackContext& start, FrameList& kept) noexcept {
+  Frame frames[kMaxFrames];
+  const size_t count = walk_stack(start, frames, kMaxFrames);
+  auto* addresses = static_cast<uintptr_t*>(arena_.allocate(count * sizeof(uintptr_t)));
+  if (!addresses) return;
+  for (size_t i = 0; i < count; ++i) addresses[i] = frames[i].address;
+  kept = {addresses, count};
+}
+
+// A parked fiber's stack stays as it is while the stop holds; the running one's is known if its carrier
+// stands, or stays in a call that blocks it.
+void Snapshot::keep_stack_of(const Fiber& fiber, bool on_carrier, FiberRecord& record) noexcept {
+  CarrierStop& stop = CarrierStop::instance();
+  if (!on_carrier) {
+    if (record.state != Fiber::State::kNew && fiber.context() && stop.holds())
+      keep_stack(StackContext::of_parked(fiber.context()), record.frames);
+  } else if (stood_still || (interrupted_ && is_on_stack_of(fiber, stop.running_context().rsp))) {
+    if (stop.holds()) keep_stack(stop.running_context(), record.frames);
+  } else {
+    record.frames = pinned_frames_;
+  }
+}
+
+bool Snapshot::look_at_pin(Carrier& carrier, const SystemCall& call) noexcept {
+  carrier.pinned_calls().look([&](const PinnedCall& pinned) {
+    // A call that was left by a jump which nobody saw does not stand in the way of the one being made.
+    constexpr uintptr_t kDeepest = 256 * 1024;
+    if (pinned.fiber != carrier.running_racy() || pinned.site.rsp - call.stack_pointer > kDeepest) return;
+    pin = {pinned.name, pinned.caller, std::max<Nanos>(now_ - pinned.since, 0)};
+    keep_stack(StackContext::of_call(pinned.site), pinned_frames_);
+  });
+  return pin.call;
+}
+
+void Snapshot::look_at_busy_carrier(Carrier& carrier) noexcept {
+  const SystemCall call = SystemCall::of_thread(carrier_thread);
+  if (call.known && call.number >= 0) {
+    system_call = static_cast<int>(call.number);
+    system_call_address = call.address;
+    if (look_at_pin(carrier, call) || !call.goes_on_after_handler()) return;
+  } else if (!call.running) {
+    return;
+  }
+  interrupted_ = CarrierStop::instance().interrupt(carrier);
 }
 
 }  // namespace weft::dump

@@ -60,6 +60,19 @@ StackContext StackContext::of_parked(fcontext_t context) noexcept {
   return start;
 }
 
+StackContext StackContext::of_call(const CallSite& site) noexcept {
+  StackContext start;
+  start.rip = site.rip;
+  start.rsp = site.rsp;
+  start.rbx = site.rbx;
+  start.rbp = site.rbp;
+  start.r12 = site.r12;
+  start.r13 = site.r13;
+  start.r14 = site.r14;
+  start.r15 = site.r15;
+  return start;
+}
+
 StackContext StackContext::of_signal(const void* ucontext) noexcept {
   const auto* registers = static_cast<const ucontext_t*>(ucontext)->uc_mcontext.gregs;
   const auto at = [&](int index) { return static_cast<uint64_t>(registers[index]); };

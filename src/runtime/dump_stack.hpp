@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "fiber/context.hpp"
+#include "fiber/pinned_calls.hpp"
 
 namespace weft::dump {
 
@@ -16,6 +17,8 @@ struct StackContext {
 
   /// Of a fiber that is not running. REQUIRES: it stays so, and has run.
   static StackContext of_parked(fcontext_t context) noexcept;
+  /// Of a function that has not returned since.
+  static StackContext of_call(const CallSite& site) noexcept;
   /// What a signal handler got as its third argument.
   static StackContext of_signal(const void* ucontext) noexcept;
 };

@@ -74,17 +74,18 @@ class Writer {
   struct Place {
     bool own = false;
     uintptr_t function = 0;  // where it begins, or the address itself
+    std::string object;      // its file's name
     std::string text;
   };
 
   void write_summary() {
     size_t total = 0, parked = 0, ready = 0;
-    bool running = false;
+    const FiberRecord* running = nullptr;
     for (const FiberRecord* fiber = snapshot_.first(); fiber; fiber = fiber->next) {
       ++total;
       parked += fiber->state == Fiber::State::kParked;
       ready += fiber->state == Fiber::State::kReady || fiber->state == Fiber::State::kNew;
-      running |= fiber->running;
+      if (fiber->running) running = fiber;
     }
     append(text_, "weft: process %d", getpid());
     if (const host::Python* python = host::Python::present()) {
@@ -94,9 +95,12 @@ class Writer {
     append(text_, ": %zu fiber%s, %zu parked, %zu ready to run\n", total, total == 1 ? "" : "s", parked,
            ready);
     append(text_, "carrier: OS thread %d, ", snapshot_.carrier_thread);
-    if (snapshot_.system_call >= 0) {
+    if (snapshot_.pin.call && running) {
+      append(text_, "pinned by fiber %lu in %s\n", running->id, snapshot_.pin.call);
+    } else if (snapshot_.system_call >= 0) {
       append(text_, "blocked in system call %d", snapshot_.system_call);
-      if (snapshot_.system_call_address) text_ += ", at " + place(snapshot_.system_call_address).text;
+      if (snapshot_.system_call_address && !place(snapshot_.system_call_address).own)
+        text_ += ", at " + place(snapshot_.system_call_address).text;
       text_ += "\n";
     } else if (!snapshot_.stood_still) {
       text_ += "running a fiber\n";
@@ -154,7 +158,7 @@ class Writer {
         text_ += "is ready to run";
         return;
       case Fiber::State::kRunning:
-        append(text_, "is running on its carrier, OS thread %d", snapshot_.carrier_thread);
+        write_running(fiber);
         return;
       case Fiber::State::kParked:
         break;
@@ -168,6 +172,19 @@ class Writer {
     text_ += fiber.target;
     if (reason.object) append(text_, ", address %p", reason.object);
     if (!fiber.holder.empty()) text_ += ", " + std::string(fiber.holder);
+  }
+
+  void write_running(const FiberRecord& fiber) {
+    if (!snapshot_.pin.call || !fiber.running) {
+      append(text_, "is running on its carrier, OS thread %d", snapshot_.carrier_thread);
+      return;
+    }
+    append(text_, "pins its carrier, OS thread %d, in %s for %.3f s", snapshot_.carrier_thread,
+           snapshot_.pin.call, seconds(snapshot_.pin.lasts));
+    const auto [first, last] = visible_frames(fiber);
+    const auto caller = reinterpret_cast<uintptr_t>(snapshot_.pin.caller);
+    if (caller || first < last)
+      text_ += ", called from " + place(caller ? caller - 1 : fiber.frames.addresses[first]).object;
   }
 
   void write_common_state(const Group& group) {
@@ -214,9 +231,9 @@ class Writer {
   // The program's part of the stack. The engine's own frames tell users nothing: which call they belong to
   // stands in the wait.
   std::pair<size_t, size_t> visible_frames(const FiberRecord& fiber) {
-    size_t first = 0, last = fiber.frame_count;
-    while (first < last && place(fiber.frames[first]).own) ++first;
-    while (last > first && place(fiber.frames[last - 1]).own) --last;
+    size_t first = 0, last = fiber.frames.count;
+    while (first < last && place(fiber.frames.addresses[first]).own) ++first;
+    while (last > first && place(fiber.frames.addresses[last - 1]).own) --last;
     return {first, last};
   }
 
@@ -226,7 +243,8 @@ class Writer {
     const auto [first, last] = visible_frames(fiber);
     StackKey key;
     for (size_t i = first; i < last; ++i)
-      key.push_back(fiber.python.empty() ? fiber.frames[i] : place(fiber.frames[i]).function);
+      key.push_back(fiber.python.empty() ? fiber.frames.addresses[i]
+                                         : place(fiber.frames.addresses[i]).function);
     return key;
   }
 
@@ -239,7 +257,7 @@ class Writer {
       return;
     }
     text_ += "  native:\n";
-    for (size_t i = first; i < last; ++i) text_ += "    " + place(fiber.frames[i]).text + "\n";
+    for (size_t i = first; i < last; ++i) text_ += "    " + place(fiber.frames.addresses[i]).text + "\n";
   }
 
   void append_indented(std::string_view lines) {
@@ -267,7 +285,8 @@ class Writer {
         text += demangled(symbol.function);
         append(text, "+0x%lx in ", symbol.function_offset);
       }
-      text += symbol.object.substr(symbol.object.rfind('/') + 1);
+      known->second.object = symbol.object.substr(symbol.object.rfind('/') + 1);
+      text += known->second.object;
       append(text, "+0x%lx", symbol.object_offset);
       objects_.emplace(symbol.object);
     }

@@ -93,6 +93,112 @@ def test_a_running_fiber_is_shown_as_running(weft, start, python):
         pytest.fail(f"never seen running:\n{text}")
 
 
+STAYING = """
+#define _GNU_SOURCE
+#include <signal.h>
+#include <time.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static volatile int done;
+__attribute__((noinline)) static void spin_here(void) { while (!done) { } }
+void spin(void) { spin_here(); done = 0; }
+static void finish(int number) { done = number; }
+int count_urgent(void) { return signal(SIGURG, finish) == SIG_ERR; }
+/* Weft leaves this clock to the kernel. */
+__attribute__((noinline)) static int wait_here(struct timespec *length) {
+  return clock_nanosleep(CLOCK_PROCESS_CPUTIME_ID, 0, length, 0) + done;
+}
+int pin(void) { struct timespec length = {1000, 0}; return wait_here(&length) + done; }
+/* A system call that Weft does not see. */
+__attribute__((noinline)) static long call_here(long number, long a, long b, long c) {
+  long result;
+  __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
+  return result + done;
+}
+long read_raw(int fd) { char byte; return call_here(SYS_read, fd, (long)&byte, 1) + done; }
+long poll_raw(int milliseconds) { return call_here(SYS_poll, 0, 0, milliseconds) + done; }
+"""
+
+
+@pytest.fixture
+def staying(compile_c, python, start):
+    """staying(call) starts a program whose fiber 3 makes that call into libstaying.so."""
+    library = compile_c("libstaying.so", STAYING, "-shared", "-fPIC", "-O1")
+
+    def run(call, **options):
+        script = f"import ctypes, os, threading, time\nlib = ctypes.CDLL('{library}')\nends = os.pipe()\n" \
+                 "threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()\n" \
+                 f"def stays():\n    print('up', flush=True)\n    print({call}, flush=True)\n" \
+                 "thread = threading.Thread(target=stays)\nthread.start()\nthread.join()\nos._exit(0)\n"
+        return start("run", python, "-c", script, **options)
+
+    return run
+
+
+def assert_native(block, *functions):
+    """The program's own frames, from the innermost on; none of Weft's before or behind them."""
+    frames = block.split("  native:\n")[1].splitlines()
+    for frame, function in zip(frames, functions):
+        assert frame.startswith(f"    {function}+0x"), block
+    assert "libweft-preload" not in block
+
+
+def test_a_fiber_that_computes_has_its_native_stack(weft, staying):
+    process = staying("lib.spin()")
+    text = weft("dump", process.pid).stdout
+    assert "running a fiber" in text
+    stays = block_of(text, "stays")
+    assert "fiber 3 is running on its carrier" in stays
+    assert_native(stays, "spin_here", "spin")
+    assert "waits in clock_nanosleep" in text
+    assert process.poll() is None
+
+
+def test_a_pinned_fiber_shows_call_library_and_stack(weft, staying):
+    process = staying("lib.pin()")
+    wait_until(lambda: "pinned by" in weft("dump", process.pid).stdout)
+    text = weft("dump", process.pid).stdout
+    assert "pinned by fiber 3 in clock_nanosleep\n" in text
+    stays = block_of(text, "stays")
+    assert re.search(r"pins its carrier, OS thread \d+, in clock_nanosleep for \d+\.\d+ s, called from libstaying.so\n",
+                     stays), stays
+    assert_native(stays, "wait_here", "pin")
+
+
+def test_a_read_that_weft_does_not_see_goes_on_after_a_dump(weft, staying):
+    process = staying("lib.read_raw(ends[0])")
+    wait_until(lambda: "blocked in system call 0" in weft("dump", process.pid).stdout)
+    text = weft("dump", process.pid).stdout
+    assert "blocked in system call 0, at call_here+0x" in text
+    assert_native(block_of(text, "stays"), "call_here", "read_raw")
+    with open(f"/proc/{process.pid}/fd/{pipe_of(process.pid)}", "wb", buffering=0) as end:
+        end.write(b"x")
+    assert process.communicate(timeout=20)[0] == "1\n"
+
+
+def pipe_of(pid):
+    """The writing end of the only pipe beside the standard streams."""
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with open(f"/proc/{pid}/fdinfo/{fd}") as info:
+            writes = re.search(r"^flags:\s*\d*1$", info.read(), re.M)
+        if int(fd) > 2 and writes and os.readlink(f"/proc/{pid}/fd/{fd}").startswith("pipe:"):
+            return fd
+    raise AssertionError("no pipe")
+
+
+def test_a_poll_that_weft_does_not_see_is_not_interrupted(weft, staying):
+    process = staying("lib.poll_raw(1500)")
+    wait_until(lambda: "blocked in system call 7, at call_here+0x" in weft("dump", process.pid).stdout)
+    assert process.communicate(timeout=20)[0] == "0\n"
+
+
+def test_a_program_that_uses_sigurg_keeps_it(weft, staying):
+    process = staying("(lib.count_urgent(), lib.spin())[0]")
+    assert "is running on its carrier" in block_of(weft("dump", process.pid).stdout, "stays")
+    process.send_signal(signal.SIGURG)  # the first one ends the loop
+    assert process.communicate(timeout=20)[0] == "0\n"
+
+
 def test_a_dump_disturbs_nobody(weft, start, python):
     process = start("run", python, "-c", WAIT.replace("threading.Event().wait()",
                                                       "end = time.monotonic() + 1\n"

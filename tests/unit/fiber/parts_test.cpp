@@ -1,13 +1,17 @@
 // The small parts: the intrusive list, the ready queue, the futex lock, private descriptors, time arithmetic,
-// raw calls.
+// raw calls, pinned calls.
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <thread>
+
 #include "fiber/assert.hpp"
 #include "fiber/futex_lock.hpp"
 #include "fiber/intrusive_list.hpp"
+#include "fiber/pinned_calls.hpp"
 #include "fiber/private_fd.hpp"
 #include "fixture.hpp"
 
@@ -233,6 +237,65 @@ TEST(RawCalls, ReturnWhatTheKernelReturns) {
   uint32_t word = 1;
   EXPECT_EQ(sys::futex_wait(&word, 2), -EAGAIN);
   EXPECT_EQ(sys::futex_wait(&word, 1, monotonic_now()), -ETIMEDOUT);
+}
+
+const char* innermost(PinnedCalls& calls) {
+  const char* name = nullptr;
+  calls.look([&](const PinnedCall& call) { name = call.name; });
+  return name;
+}
+
+TEST(PinnedCalls, AreSeenFromTheInnermostOn) {
+  PinnedCalls calls;
+  PinnedCall outer, inner;
+  outer.name = "outer";
+  inner.name = "inner";
+  EXPECT_EQ(innermost(calls), nullptr);
+  calls.enter(outer);
+  EXPECT_STREQ(innermost(calls), "outer");
+  calls.enter(inner);
+  EXPECT_STREQ(innermost(calls), "inner");
+  calls.leave(inner);
+  EXPECT_STREQ(innermost(calls), "outer");
+  calls.leave(outer);
+  EXPECT_EQ(innermost(calls), nullptr);
+}
+
+TEST(PinnedCalls, DoNotReturnWhileSomebodyLooks) {
+  PinnedCalls calls;
+  PinnedCall call;
+  calls.enter(call);
+  std::atomic<bool> leaving{false}, left{false}, left_early{false};
+  std::thread maker;
+  calls.look([&](const PinnedCall&) {
+    maker = std::thread([&] {
+      leaving = true;
+      calls.leave(call);
+      left = true;
+    });
+    const Nanos begin = monotonic_now();
+    while (!leaving || monotonic_now() < begin + 5 * kMillisecond) left_early = left_early || left;
+  });
+  maker.join();
+  EXPECT_FALSE(left_early);
+  EXPECT_EQ(innermost(calls), nullptr);
+}
+
+TEST(PinnedCalls, AreForgottenByJumpsOverThem) {
+  PinnedCalls calls;
+  alignas(64) char place[64];
+  const Fiber& fiber = reinterpret_cast<const Fiber&>(place);  // only its address counts
+  PinnedCall outer, inner;
+  outer.fiber = inner.fiber = &fiber;
+  outer.name = "outer";
+  outer.site.rsp = 2000;
+  inner.site.rsp = 1000;
+  calls.enter(outer);
+  calls.enter(inner);
+  calls.forget(fiber, 1500);
+  EXPECT_STREQ(innermost(calls), "outer");
+  calls.forget(fiber, 2500);
+  EXPECT_EQ(innermost(calls), nullptr);
 }
 
 }  // namespace
