@@ -24,6 +24,7 @@ constexpr Layout k311 = {
     .frame_code = 32,
     .frame_instruction = 56,
     .frame_owner = 69,
+    .frame_locals = 72,
     .code_first_line = 72,
     .code_filename = 112,
     .code_qualified_name = 128,
@@ -36,6 +37,13 @@ constexpr Layout k311 = {
     .text_state = 32,
     .text_ascii_data = 48,
     .text_data = 72,
+    .type_flags = 168,
+    .type_instance_size = 32,
+    .type_shared_keys = 872,
+    .attributes = AttributePlace::kTwoPointers,
+    .values_data = 0,
+    .dict_keys = 32,
+    .dict_values = 40,
 };
 
 constexpr Layout k312 = {
@@ -54,6 +62,7 @@ constexpr Layout k312 = {
     .frame_code = 0,
     .frame_instruction = 56,
     .frame_owner = 70,
+    .frame_locals = 72,
     .code_first_line = 68,
     .code_filename = 112,
     .code_qualified_name = 128,
@@ -66,6 +75,13 @@ constexpr Layout k312 = {
     .text_state = 32,
     .text_ascii_data = 40,
     .text_data = 56,
+    .type_flags = 168,
+    .type_instance_size = 32,
+    .type_shared_keys = 880,
+    .attributes = AttributePlace::kTaggedPointer,
+    .values_data = 0,
+    .dict_keys = 32,
+    .dict_values = 40,
 };
 
 // The head of _PyRuntime in 3.13, made for debuggers: every member is 64 bits wide, so a member is known by
@@ -87,6 +103,7 @@ enum Index : size_t {
   kFramePrevious = 29,
   kFrameCode = 30,
   kFrameInstruction = 31,
+  kFrameLocals = 32,
   kFrameOwner = 33,
   kCodeFilename = 35,
   kCodeQualifiedName = 37,
@@ -131,6 +148,7 @@ Layout from_offsets(const uint64_t (&words)[kCount]) noexcept {
       .frame_code = at(kFrameCode),
       .frame_instruction = at(kFrameInstruction),
       .frame_owner = at(kFrameOwner),
+      .frame_locals = at(kFrameLocals),
       .code_first_line = at(kCodeFirstLine),
       .code_filename = at(kCodeFilename),
       .code_qualified_name = at(kCodeQualifiedName),
@@ -145,6 +163,14 @@ Layout from_offsets(const uint64_t (&words)[kCount]) noexcept {
       // A compact string that is not ASCII has its UTF-8 form's length and address before its characters; the
       // general string object has one pointer more.
       .text_data = static_cast<uint32_t>(words[kTextSize]) - 8,
+      // These the interpreter does not tell. Taken from the headers of 3.13.0.
+      .type_flags = 168,
+      .type_instance_size = 32,
+      .type_shared_keys = 880,
+      .attributes = AttributePlace::kInline,
+      .values_data = 8,
+      .dict_keys = 32,
+      .dict_values = 40,
   };
 }
 

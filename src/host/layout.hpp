@@ -7,6 +7,13 @@
 
 namespace weft::host {
 
+/// Where an instance's dictionary and its array of attributes are found.
+enum class AttributePlace : uint8_t {
+  kTwoPointers,    ///< the array 32 bytes before the object, the dictionary 24
+  kTaggedPointer,  ///< either 24 bytes before; of an array one less than the address
+  kInline,         ///< the dictionary 24 bytes before, the array in the object
+};
+
 /// Byte offsets, for one minor version. The structures keep their layout throughout a minor version.
 struct Layout {
   // The GIL's state, which an interpreter points to. Zero in 3.11, where the current thread state is a
@@ -30,6 +37,7 @@ struct Layout {
   uint32_t frame_code;
   uint32_t frame_instruction;
   uint32_t frame_owner;
+  uint32_t frame_locals;
 
   uint32_t code_first_line;
   uint32_t code_filename;
@@ -44,6 +52,16 @@ struct Layout {
   uint32_t text_state;
   uint32_t text_ascii_data;  ///< where an ASCII string's characters are
   uint32_t text_data;        ///< and another compact string's
+
+  // Instances of classes, whose attributes stand in a dictionary or, while nobody has asked for that, in an
+  // array.
+  uint32_t type_flags;
+  uint32_t type_instance_size;
+  uint32_t type_shared_keys;  ///< the names of what is in the array
+  AttributePlace attributes;
+  uint32_t values_data;  ///< in the array's header
+  uint32_t dict_keys;
+  uint32_t dict_values;  ///< an array as above, or null
 };
 
 /// Frames with a higher owner stand for C code between Python frames.

@@ -23,6 +23,7 @@ bool PythonApi::resolve(void* handle) noexcept {
   look_up(handle, version, "Py_Version");
   look_up(handle, runtime, "_PyRuntime");
   look_up(handle, code_type, "PyCode_Type");
+  look_up(handle, text_type, "PyUnicode_Type");
   return look_up(handle, is_initialized, "Py_IsInitialized") &&
          look_up(handle, current_state, "PyThreadState_GetUnchecked", "_PyThreadState_UncheckedGet") &&
          look_up(handle, own_state, "PyGILState_GetThisThreadState") &&

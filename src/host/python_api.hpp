@@ -28,6 +28,7 @@ struct PythonApi {
   const unsigned long* version;  ///< as in PY_VERSION_HEX
   const char* runtime;           ///< _PyRuntime
   const void* code_type;         ///< PyCode_Type
+  const void* text_type;         ///< PyUnicode_Type
 
   /// Looks all names up on a handle from dlopen(). False if a required one is missing.
   bool resolve(void* handle) noexcept;

@@ -3,50 +3,19 @@
 #include <algorithm>
 #include <charconv>
 
+#include "host/byte_reader.hpp"
+#include "host/python_text.hpp"
 #include "host/safe_memory.hpp"
 
 namespace weft::host {
 
 namespace {
 
-// Longer names are cut; no file system has longer ones.
-constexpr uint64_t kMaxText = 1024;
-
 void write_number(TextSink& sink, long number) noexcept {
   char digits[24];
   const auto end = std::to_chars(digits, digits + sizeof digits, number).ptr;
   sink.write({digits, static_cast<size_t>(end - digits)});
 }
-
-// Reads memory byte by byte through a window.
-class ByteReader {
- public:
-  ByteReader(uintptr_t begin, size_t size) noexcept : next_(begin), left_(size) {}
-
-  bool next(uint8_t& byte) noexcept {
-    if (at_ == filled_ && !fill()) return false;
-    byte = window_[at_++];
-    return true;
-  }
-
- private:
-  bool fill() noexcept {
-    filled_ = std::min(left_, sizeof window_);
-    at_ = 0;
-    if (filled_ == 0 || !read_memory(next_, window_, filled_)) {
-      left_ = filled_ = 0;
-      return false;
-    }
-    next_ += filled_;
-    left_ -= filled_;
-    return true;
-  }
-
-  uintptr_t next_;
-  size_t left_;
-  size_t at_ = 0, filled_ = 0;
-  uint8_t window_[128];
-};
 
 // Code objects say which line an instruction came from in a run-length table of variable-length entries, one
 // for each group of instructions. An entry starts with a byte whose top bit is set; its bits 3 to 6 are a
@@ -167,64 +136,6 @@ class FrameWalker {
   uintptr_t frame_;
 };
 
-// Writes code points as UTF-8; what could disturb a terminal or is no character, as a question mark.
-void write_code_point(TextSink& sink, uint32_t point) noexcept {
-  char bytes[4];
-  size_t size = 0;
-  if (point < 0x20 || (point >= 0x7f && point < 0xa0) || (point >= 0xd800 && point < 0xe000) ||
-      point > 0x10ffff)
-    point = '?';
-  const auto continuation = [&](int shift) {
-    bytes[size++] = static_cast<char>(0x80 | ((point >> shift) & 0x3f));
-  };
-  if (point < 0x80) {
-    bytes[size++] = static_cast<char>(point);
-  } else if (point < 0x800) {
-    bytes[size++] = static_cast<char>(0xc0 | point >> 6);
-    continuation(0);
-  } else if (point < 0x10000) {
-    bytes[size++] = static_cast<char>(0xe0 | point >> 12);
-    continuation(6);
-    continuation(0);
-  } else {
-    bytes[size++] = static_cast<char>(0xf0 | point >> 18);
-    continuation(12);
-    continuation(6);
-    continuation(0);
-  }
-  sink.write({bytes, size});
-}
-
-// Writes a string object: 1, 2 or 4 bytes a character, right behind its header.
-void write_text(const Layout& layout, uintptr_t object, TextSink& sink) noexcept {
-  uint64_t length = 0;
-  uint32_t state = 0;
-  if (!object || !read_memory(object + layout.text_length, length) ||
-      !read_memory(object + layout.text_state, state)) {
-    sink.write("???");
-    return;
-  }
-  // The bits of `state`, from the lowest: interned 2, kind 3, compact 1, ASCII 1.
-  const uint32_t kind = (state >> 2) & 7;
-  const bool compact = (state >> 5) & 1, ascii = (state >> 6) & 1;
-  if (!compact || (kind != 1 && kind != 2 && kind != 4)) {
-    sink.write("???");
-    return;
-  }
-  const uint64_t shown = std::min(length, kMaxText);
-  ByteReader reader(object + (ascii ? layout.text_ascii_data : layout.text_data), shown * kind);
-  for (uint64_t i = 0; i < shown; ++i) {
-    uint32_t point = 0;
-    for (uint32_t byte = 0; byte < kind; ++byte) {
-      uint8_t value;
-      if (!reader.next(value)) return;
-      point |= static_cast<uint32_t>(value) << (8 * byte);
-    }
-    write_code_point(sink, point);
-  }
-  if (length > shown) sink.write("...");
-}
-
 void write_line(TextSink& sink, int line) noexcept {
   if (line >= 0)
     write_number(sink, line);
@@ -247,11 +158,11 @@ int write_python_stack(const Python& python, const ThreadStateInfo& thread, Text
     }
     ++count;
     sink.write("  File \"");
-    write_text(*python.layout(), frame.filename, sink);
+    write_python_text(*python.layout(), frame.filename, sink);
     sink.write("\", line ");
     write_line(sink, frame.line);
     sink.write(" in ");
-    write_text(*python.layout(), frame.name, sink);
+    write_python_text(*python.layout(), frame.name, sink);
     sink.write("\n");
   }
   return count;
@@ -262,11 +173,11 @@ size_t describe_python_frame(const Python& python, const ThreadStateInfo& thread
   BufferSink sink(buffer, size);
   Frame frame;
   if (!python.layout() || !FrameWalker(python, thread.frame).next(frame)) return 0;
-  write_text(*python.layout(), frame.filename, sink);
+  write_python_text(*python.layout(), frame.filename, sink);
   sink.write(":");
   write_line(sink, frame.line);
   sink.write(" in ");
-  write_text(*python.layout(), frame.name, sink);
+  write_python_text(*python.layout(), frame.name, sink);
   return sink.size();
 }
 

@@ -17,6 +17,7 @@
 #include "host/python.hpp"
 #include "host/python_stack.hpp"
 #include "host/safe_memory.hpp"
+#include "host/thread_name.hpp"
 #include "host/thread_states.hpp"
 #include "runtime/dump_stack.hpp"
 #include "runtime/dump_symbols.hpp"
@@ -154,7 +155,16 @@ void write_python(host::TextSink& sink, Fiber* fiber) noexcept {
   if (fiber ? !host::find_thread_state(*python, *fiber, thread)
             : !host::find_thread_state(*python, static_cast<uint64_t>(pthread_self()), thread))
     return;
-  put(sink, "Python stack, innermost first:\n");
+  char name[128];
+  host::BufferSink name_sink(name, sizeof name);
+  host::write_thread_name(*python, thread, name_sink);
+  put(sink, "Python stack");
+  if (name[0]) {
+    put(sink, " of thread \"");
+    put(sink, name);
+    put(sink, "\"");
+  }
+  put(sink, ", innermost first:\n");
   if (host::write_python_stack(*python, thread, sink) == 0) put(sink, "  (none)\n");
 }
 

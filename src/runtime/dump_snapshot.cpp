@@ -6,6 +6,7 @@
 
 #include "host/python.hpp"
 #include "host/python_stack.hpp"
+#include "host/thread_name.hpp"
 #include "host/thread_states.hpp"
 #include "runtime/dump.hpp"
 #include "runtime/dump_stop.hpp"
@@ -156,6 +157,8 @@ void Snapshot::add(Fiber& fiber, Carrier& carrier, PythonThreads& python) noexce
     record.holds_gil = true;
     gil_held_outside = false;
   }
+  record.python_name =
+      write_text([&](host::TextSink& sink) { host::write_thread_name(*python.python, *thread, sink); });
   record.python =
       write_text([&](host::TextSink& sink) { host::write_python_stack(*python.python, *thread, sink); });
 }

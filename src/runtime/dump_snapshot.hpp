@@ -58,7 +58,8 @@ struct FiberRecord {
   // Text, possibly empty.
   std::string_view target;  ///< what the descriptor it waits for is
   std::string_view holder;
-  std::string_view python;  ///< lines
+  std::string_view python_name;  ///< of the thread
+  std::string_view python;       ///< lines
 };
 
 /// Taken by the constructor, which stops the carrier meanwhile. Uses no malloc and no locks of libc.

@@ -135,7 +135,10 @@ class Writer {
 
   void write_title(const FiberRecord& fiber) {
     append(text_, "%lu", fiber.id);
-    if (fiber.name[0]) append(text_, " \"%s\"", fiber.name.data());
+    if (!fiber.python_name.empty())
+      text_ += " \"" + std::string(fiber.python_name) + "\"";
+    else if (fiber.name[0])
+      append(text_, " \"%s\"", fiber.name.data());
   }
 
   void write_members(const Group& group) {

@@ -22,6 +22,7 @@ def test_report_and_death(weft, python, statement, number, place):
     assert place in done.stderr
     assert "in fiber 2" in done.stderr
     assert 'File "<string>", line 2 in crash' in done.stderr
+    assert 'Python stack of thread "Thread-1 (crash)", innermost first:' in done.stderr
     assert "native stack" in done.stderr
 
 

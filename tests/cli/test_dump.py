@@ -82,6 +82,15 @@ def test_all_tells_of_each_fiber(weft, start, python):
     assert len(re.findall(r"^fiber \d+ .*waits in recv", done.stdout, re.M)) == 300
 
 
+def test_fibers_have_the_names_of_their_threads(weft, start, python):
+    many = MANY.replace("daemon=True)", "daemon=True, name=f'reader {left.fileno()}')")
+    process = start("run", python, "-c", many)
+    wait_until(lambda: "301 parked" in weft("dump", process.pid).stdout)
+    reads = block_of(weft("dump", process.pid).stdout, "reads")
+    assert re.search(r'they are 2 "reader \d+", 3 "reader \d+", 4 "', reads), reads
+    assert len(set(re.findall(r'"reader \d+"', weft("dump", "--all", process.pid).stdout))) == 300
+
+
 def test_a_running_fiber_is_shown_as_running(weft, start, python):
     process = start("run", python, "-c", BUSY)
     for _ in range(20):  # preempted now and then: sooner or later it is caught in its loop
@@ -148,7 +157,7 @@ def test_a_fiber_that_computes_has_its_native_stack(weft, staying):
     text = weft("dump", process.pid).stdout
     assert "running a fiber" in text
     stays = block_of(text, "stays")
-    assert "fiber 3 is running on its carrier" in stays
+    assert 'fiber 3 "Thread-2 (stays)" is running on its carrier' in stays
     assert_native(stays, "spin_here", "spin")
     assert "waits in clock_nanosleep" in text
     assert process.poll() is None

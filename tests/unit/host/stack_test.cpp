@@ -11,6 +11,7 @@
 #include "embedded.hpp"
 #include "host/python_stack.hpp"
 #include "host/safe_memory.hpp"
+#include "host/thread_name.hpp"
 
 namespace weft::host {
 namespace {
@@ -88,8 +89,57 @@ stage = Stage()
     run("stage.end()");
   }
 
+  // Starts a thread made by `make`, an expression, has `then` run, and returns the name that is found.
+  std::string name_of(const std::string& make, const std::string& then = "pass") {
+    {
+      const Gil gil;
+      run("import threading\nstage.thread = " + make + "\nstage.thread.start()\nstage.arrived.acquire()\n" +
+          then);
+    }
+    const ThreadStateInfo info = thread_of_stage();
+    StringSink sink;
+    write_thread_name(python_, info, sink);
+    const Gil gil;
+    run("stage.end()");
+    return sink.text;
+  }
+
   Python& python_ = *Python::find();
 };
+
+TEST_F(PythonStackTest, NamesOfThreads) {
+  EXPECT_EQ(name_of("threading.Thread(target=stage.wait, name='worker-1')"), "worker-1");
+  EXPECT_EQ(name_of("threading.Thread(target=stage.wait, name='gr\u00fc\u00dfe \u4e16')"), "grüße 世");
+  EXPECT_EQ(name_of("threading.Thread(target=stage.wait)", "stage.thread.name = 'renamed'"), "renamed");
+  EXPECT_TRUE(name_of("threading.Thread(target=stage.wait)").starts_with("Thread-"));
+  EXPECT_EQ(name_of("threading.Thread(target=stage.wait, name='x' * 1000)"), std::string(100, 'x') + "...");
+}
+
+TEST_F(PythonStackTest, NamesOfThreadsWhoseAttributesStandElsewhere) {
+  // Asked for, the dictionary comes to be.
+  EXPECT_EQ(name_of("threading.Thread(target=stage.wait, name='a')", "vars(stage.thread)"), "a");
+  EXPECT_EQ(name_of("threading.Thread(target=stage.wait, name='b')", "vars(stage.thread)[1] = 2"), "b");
+  EXPECT_EQ(name_of("threading.Thread(target=stage.wait, name='c')",
+                    "stage.thread.__dict__ = dict(vars(stage.thread))"),
+            "c");
+  EXPECT_EQ(name_of("threading.Thread(target=stage.wait, name='d')",
+                    "for i in range(100): setattr(stage.thread, f'more{i}', i)"),
+            "d");
+  EXPECT_EQ(name_of("type('Sub', (threading.Thread,), {'run': lambda self: stage.wait()})(name='e')"), "e");
+  EXPECT_EQ(name_of("threading.Timer(0, stage.wait)", "stage.thread.name = 'f'"), "f");
+}
+
+TEST_F(PythonStackTest, NoNameWithoutOne) {
+  EXPECT_EQ(name_of("type('Odd', (threading.Thread,), {})(target=stage.wait)", "stage.thread._name = 1"), "");
+  ThreadStateInfo nothing;
+  StringSink sink;
+  write_thread_name(python_, nothing, sink);
+  nothing.frame = 16;
+  write_thread_name(python_, nothing, sink);
+  nothing.frame = reinterpret_cast<uintptr_t>(&nothing);
+  write_thread_name(python_, nothing, sink);
+  EXPECT_EQ(sink.text, "");
+}
 
 TEST_F(PythonStackTest, OfNestedCalls) {
   compare(R"(
