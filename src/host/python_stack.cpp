@@ -75,6 +75,12 @@ int line_at(ByteReader table, int first_line, int64_t offset) noexcept {
 }
 
 struct Frame {
+  uintptr_t code = 0, instruction = 0;
+  bool operator==(const Frame&) const = default;
+};
+
+// What a frame says.
+struct Place {
   uintptr_t filename = 0, name = 0;
   int line = -1;
 };
@@ -96,9 +102,8 @@ class FrameWalker {
         return value;
       };
       frame_ = word(layout_.frame_previous);
-      if (bytes[layout_.frame_owner] <= kLastPythonFrameOwner &&
-          read_code(word(layout_.frame_code), word(layout_.frame_instruction), frame))
-        return true;
+      frame = {word(layout_.frame_code), word(layout_.frame_instruction)};
+      if (bytes[layout_.frame_owner] <= kLastPythonFrameOwner && is_code(frame.code)) return true;
     }
     return false;
   }
@@ -109,32 +114,35 @@ class FrameWalker {
                      layout_.frame_owner + 1});
   }
 
-  bool read_code(uintptr_t code, uintptr_t instruction, Frame& frame) noexcept {
-    unsigned char bytes[kMaxCodeSize];
-    if (!code || !read_memory(code, bytes, layout_.code_instructions)) return false;
-    const auto word = [&bytes](uint32_t offset) {
-      uintptr_t value;
-      __builtin_memcpy(&value, bytes + offset, sizeof value);
-      return value;
-    };
-    if (word(layout_.object_type) != reinterpret_cast<uintptr_t>(python_.api().code_type)) return false;
-    frame.filename = word(layout_.code_filename);
-    frame.name = word(layout_.code_qualified_name);
-    int first_line;
-    __builtin_memcpy(&first_line, bytes + layout_.code_first_line, sizeof first_line);
-    const uintptr_t table = word(layout_.code_line_table);
-    uint64_t size = 0;
-    frame.line = -1;
-    if (read_memory(table + layout_.bytes_size, size))
-      frame.line = line_at(ByteReader(table + layout_.bytes_data, size), first_line,
-                           static_cast<int64_t>(instruction - (code + layout_.code_instructions)));
-    return true;
+  bool is_code(uintptr_t code) const noexcept {
+    uintptr_t type = 0;
+    return code && read_memory(code + layout_.object_type, type) &&
+           type == reinterpret_cast<uintptr_t>(python_.api().code_type);
   }
 
   const Python& python_;
   const Layout& layout_;
   uintptr_t frame_;
 };
+
+void read_place(const Layout& layout, const Frame& frame, Place& place) noexcept {
+  unsigned char bytes[kMaxCodeSize];
+  if (!read_memory(frame.code, bytes, layout.code_instructions)) return;
+  const auto word = [&bytes](uint32_t offset) {
+    uintptr_t value;
+    __builtin_memcpy(&value, bytes + offset, sizeof value);
+    return value;
+  };
+  place.filename = word(layout.code_filename);
+  place.name = word(layout.code_qualified_name);
+  int first_line;
+  __builtin_memcpy(&first_line, bytes + layout.code_first_line, sizeof first_line);
+  const uintptr_t table = word(layout.code_line_table);
+  uint64_t size = 0;
+  if (read_memory(table + layout.bytes_size, size))
+    place.line = line_at(ByteReader(table + layout.bytes_data, size), first_line,
+                         static_cast<int64_t>(frame.instruction - (frame.code + layout.code_instructions)));
+}
 
 void write_line(TextSink& sink, int line) noexcept {
   if (line >= 0)
@@ -143,28 +151,90 @@ void write_line(TextSink& sink, int line) noexcept {
     sink.write("???");
 }
 
+// Writes frames in a row as lines, of which it keeps the last until it is known that they are the last.
+class StackWriter {
+ public:
+  StackWriter(const Layout& layout, const PythonStackForm& form, TextSink& sink) noexcept
+      : layout_(layout), form_(form), sink_(sink) {}
+
+  void add(const Frame& frame) noexcept {
+    if (form_.fold && present_.times > 0 && present_.frame == frame) {
+      ++present_.times;
+      return;
+    }
+    finish_line();
+    present_ = {frame, 1};
+  }
+
+  void finish() noexcept {
+    finish_line();
+    if (skipped_ > 0 && form_.last == 0) {
+      sink_.write("  ...\n");
+    } else if (skipped_ > 0) {
+      sink_.write("  ... ");
+      write_number(sink_, skipped_);
+      sink_.write(" more frames\n");
+    }
+    for (int i = std::max(0, kept_ - form_.last); i < kept_; ++i) write(last_[i % form_.last]);
+  }
+
+ private:
+  struct Line {
+    Frame frame;
+    int times = 0;
+  };
+
+  void finish_line() noexcept {
+    if (present_.times == 0) return;
+    if (written_ < form_.first) {
+      ++written_;
+      write(present_);
+    } else if (form_.last == 0) {
+      skipped_ += present_.times;
+    } else {
+      Line& oldest = last_[kept_ % form_.last];
+      if (kept_++ >= form_.last) skipped_ += oldest.times;
+      oldest = present_;
+    }
+    present_.times = 0;
+  }
+
+  void write(const Line& line) noexcept {
+    Place place;
+    read_place(layout_, line.frame, place);
+    sink_.write("  File \"");
+    write_python_text(layout_, place.filename, sink_);
+    sink_.write("\", line ");
+    write_line(sink_, place.line);
+    sink_.write(" in ");
+    write_python_text(layout_, place.name, sink_);
+    sink_.write("\n");
+    if (line.times == 1) return;
+    sink_.write("  ... the frame above ");
+    write_number(sink_, line.times - 1);
+    sink_.write(line.times == 2 ? " more time\n" : " more times\n");
+  }
+
+  const Layout& layout_;
+  const PythonStackForm& form_;
+  TextSink& sink_;
+  Line present_;
+  Line last_[PythonStackForm::kMostLast];
+  int written_ = 0, kept_ = 0, skipped_ = 0;
+};
+
 }  // namespace
 
 int write_python_stack(const Python& python, const ThreadStateInfo& thread, TextSink& sink,
-                       int limit) noexcept {
+                       const PythonStackForm& form) noexcept {
+  // A chain that was bent while it was read may be a circle.
+  constexpr int kMostFrames = 100'000;
   if (!python.layout()) return 0;
   FrameWalker walker(python, thread.frame);
-  Frame frame;
+  StackWriter writer(*python.layout(), form, sink);
   int count = 0;
-  while (walker.next(frame)) {
-    if (count == limit) {
-      sink.write("  ...\n");
-      break;
-    }
-    ++count;
-    sink.write("  File \"");
-    write_python_text(*python.layout(), frame.filename, sink);
-    sink.write("\", line ");
-    write_line(sink, frame.line);
-    sink.write(" in ");
-    write_python_text(*python.layout(), frame.name, sink);
-    sink.write("\n");
-  }
+  for (Frame frame; count < kMostFrames && walker.next(frame); ++count) writer.add(frame);
+  writer.finish();
   return count;
 }
 
@@ -173,11 +243,13 @@ size_t describe_python_frame(const Python& python, const ThreadStateInfo& thread
   BufferSink sink(buffer, size);
   Frame frame;
   if (!python.layout() || !FrameWalker(python, thread.frame).next(frame)) return 0;
-  write_python_text(*python.layout(), frame.filename, sink);
+  Place place;
+  read_place(*python.layout(), frame, place);
+  write_python_text(*python.layout(), place.filename, sink);
   sink.write(":");
-  write_line(sink, frame.line);
+  write_line(sink, place.line);
   sink.write(" in ");
-  write_python_text(*python.layout(), frame.name, sink);
+  write_python_text(*python.layout(), place.name, sink);
   return sink.size();
 }
 

@@ -12,12 +12,21 @@ namespace weft::host {
 // called on the monitor's thread without the GIL, and from a crash handler. Of a thread that runs meanwhile
 // the stack may come out mixed or cut. They need about 2 KiB of stack.
 
-/// Writes the frames of a thread, the innermost first, at most `limit`, in the form of Python's own fatal
-/// errors:
+/// How much of a stack is written.
+struct PythonStackForm {
+  static constexpr int kMostLast = 16;
+
+  int first = 100;    ///< from the innermost frame on
+  int last = 0;       ///< at the other end, at most kMostLast
+  bool fold = false;  ///< frames of one place in a row are written once, with their number
+};
+inline constexpr PythonStackForm kBriefPythonStack{30, 12, true};
+
+/// Writes the frames of a thread, the innermost first, in the form of Python's own fatal errors:
 ///   File "app.py", line 12 in handler
-/// Returns how many; 0 if it runs no Python code or the layout of this Python is not known.
+/// Returns how many it has; 0 if it runs no Python code or the layout of this Python is not known.
 int write_python_stack(const Python& python, const ThreadStateInfo& thread, TextSink& sink,
-                       int limit = 100) noexcept;
+                       const PythonStackForm& form = {}) noexcept;
 
 /// Writes where a thread is, into `buffer`, terminated and cut to fit: "app.py:12 in handler", or "". Returns
 /// its length.

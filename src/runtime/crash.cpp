@@ -19,6 +19,7 @@
 #include "host/safe_memory.hpp"
 #include "host/thread_name.hpp"
 #include "host/thread_states.hpp"
+#include "runtime/brief_stack.hpp"
 #include "runtime/dump_stack.hpp"
 #include "runtime/dump_symbols.hpp"
 
@@ -33,16 +34,19 @@ struct Known {
 constexpr Known kSignals[] = {
     {SIGSEGV, "SIGSEGV"}, {SIGBUS, "SIGBUS"}, {SIGFPE, "SIGFPE"}, {SIGABRT, "SIGABRT"}};
 
-constexpr size_t kSignalStack = 64 * 1024, kReportStack = 256 * 1024, kMaxFrames = 100;
+constexpr size_t kSignalStack = 64 * 1024, kReportStack = 256 * 1024;
+// A stack of 8 MiB with frames of 64 bytes. Pages of this are touched when they are needed.
+constexpr size_t kMaxFrames = 128 * 1024;
 constexpr time_t kStagePatience = 5;  // seconds
 
-enum Stage : int { kHeadline, kPython, kNative, kEnd };
+enum Stage : int { kHeadline, kPython, kWalk, kNative, kEnd };
 
 // One report at a time, and at most one in a process that dies of it.
 struct Report {
   std::atomic<int> thread{0};  // who writes it
   int stage = kHeadline;
   int signal = 0;
+  bool cut = false;  // what is left of a stage could not be done
   siginfo_t info{};
   dump::StackContext context;
 };
@@ -69,6 +73,41 @@ void put(host::TextSink& sink, uint64_t number, int base = 10) noexcept {
   sink.write({digits, static_cast<size_t>(end - digits)});
 }
 
+// 2,340
+void put_count(host::TextSink& sink, uint64_t number) noexcept {
+  if (number >= 1000) {
+    put_count(sink, number / 1000);
+    put(sink, number % 1000 < 10 ? ",00" : number % 1000 < 100 ? ",0" : ",");
+    number %= 1000;
+  }
+  put(sink, number);
+}
+
+void put_cut(host::TextSink& sink) noexcept {
+  put(sink, "  (the rest cannot be read)\n");
+  g_report.cut = false;
+}
+
+// Part of libstdc++.a, and of no shared libstdc++. Unlike __cxa_demangle, it allocates nothing but stack:
+// some 70 bytes for each of the name's.
+extern "C" [[gnu::weak]] int __gcclibcxx_demangle_callback(const char* mangled,
+                                                           void (*callback)(const char*, size_t, void*),
+                                                           void* argument);
+
+void put_function(host::TextSink& sink, std::string_view symbol) noexcept {
+  char name[512], plain[1024];
+  host::BufferSink buffer(plain, sizeof plain);
+  if (__gcclibcxx_demangle_callback && symbol.starts_with("_Z") && symbol.size() < sizeof name) {
+    memcpy(name, symbol.data(), symbol.size());
+    name[symbol.size()] = '\0';
+    const auto write = [](const char* text, size_t size, void* to) {
+      static_cast<host::BufferSink*>(to)->write({text, size});
+    };
+    if (__gcclibcxx_demangle_callback(name, write, &buffer) == 0) symbol = {plain, buffer.size()};
+  }
+  put(sink, symbol);
+}
+
 void put_place(host::TextSink& sink, uintptr_t address) noexcept {
   const dump::Symbol symbol = g_symbols.find(address);
   if (symbol.object.empty()) {
@@ -77,7 +116,7 @@ void put_place(host::TextSink& sink, uintptr_t address) noexcept {
     return;
   }
   if (!symbol.function.empty()) {
-    put(sink, symbol.function);
+    put_function(sink, symbol.function);
     put(sink, "+");
     put(sink, symbol.function_offset, 16);
     put(sink, " in ");
@@ -165,18 +204,37 @@ void write_python(host::TextSink& sink, Fiber* fiber) noexcept {
     put(sink, "\"");
   }
   put(sink, ", innermost first:\n");
-  if (host::write_python_stack(*python, thread, sink) == 0) put(sink, "  (none)\n");
+  if (host::write_python_stack(*python, thread, sink, host::kBriefPythonStack) == 0) put(sink, "  (none)\n");
 }
 
-void write_native(host::FdSink& sink) noexcept {
-  put(sink, "native stack, innermost first:\n");
-  sink.flush();  // a broken stack ends the report here
+// If it does not come to an end, what it has found so far can still be told.
+void walk_native() noexcept {
   dump::StackContext start = g_report.context;
   step_out_of_bad_code(start);
-  const size_t count = dump::walk_stack(start, g_frames, kMaxFrames);
-  for (size_t i = 0; i < count; ++i) {
+  dump::walk_stack(start, g_frames, kMaxFrames);
+}
+
+void write_native(host::TextSink& sink) noexcept {
+  using Item = dump::BriefStack::Item;
+  put(sink, "native stack, innermost first:\n");
+  size_t count = 0;
+  while (count < kMaxFrames && g_frames[count].address != 0) ++count;
+  dump::BriefStack stack(g_frames, count);
+  for (Item item; stack.next(item);) {
     put(sink, "  ");
-    put_place(sink, g_frames[i].address);
+    if (item.kind == Item::Kind::kFrame) {
+      put_place(sink, g_frames[item.index].address);
+    } else if (item.kind == Item::Kind::kSkipped) {
+      put(sink, "... ");
+      put_count(sink, item.frames);
+      put(sink, " more frames");
+    } else {
+      put(sink, "... the ");
+      if (item.frames > 1) put(sink, item.frames);
+      put(sink, item.frames > 1 ? " frames above " : "frame above ");
+      put_count(sink, item.times);
+      put(sink, item.times > 1 ? " more times" : " more time");
+    }
     put(sink, "\n");
   }
   if (count == kMaxFrames) put(sink, "  ...\n");
@@ -210,8 +268,11 @@ void write_report() noexcept {
       write_headline(sink, fiber);
     else if (stage == kPython)
       write_python(sink, fiber);
+    else if (stage == kWalk)
+      walk_native();
     else
       write_native(sink);
+    if (g_report.cut && stage != kWalk) put_cut(sink);
   }
 }
 
@@ -278,7 +339,11 @@ void handle(int signal, siginfo_t* info, void* context) {
   if (g_report.thread.load() == thread) {
     // The report itself has failed. What it was called for is lost, but it can still say the rest.
     set_mask(SIG_UNBLOCK, signal);
-    host::FdSink(2).write("  (the rest cannot be read)\n");
+    g_report.cut = true;
+    if (g_report.stage != kWalk + 1) {
+      host::FdSink sink(2);
+      put_cut(sink);
+    }
     on_report_stack();
     die(true);
     return;

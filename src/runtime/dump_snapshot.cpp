@@ -159,8 +159,9 @@ void Snapshot::add(Fiber& fiber, Carrier& carrier, PythonThreads& python) noexce
   }
   record.python_name =
       write_text([&](host::TextSink& sink) { host::write_thread_name(*python.python, *thread, sink); });
-  record.python =
-      write_text([&](host::TextSink& sink) { host::write_python_stack(*python.python, *thread, sink); });
+  record.python = write_text([&](host::TextSink& sink) {
+    host::write_python_stack(*python.python, *thread, sink, host::kBriefPythonStack);
+  });
 }
 
 void Snapshot::keep_stack(const StackContext& start, FrameList& kept) noexcept {

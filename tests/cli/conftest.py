@@ -53,14 +53,14 @@ def start():
 
 @pytest.fixture
 def compile_c(tmp_path):
-    """compile_c(name, source, *flags) -> path; skips where there is no compiler for it."""
+    """compile_c(name, source, *flags, language="c") -> path; skips where there is no compiler for it."""
     compiler = shutil.which("cc") or shutil.which("gcc")
 
-    def build(name, source, *flags):
+    def build(name, source, *flags, language="c"):
         if not compiler:
             pytest.skip("no C compiler")
         output = tmp_path / name
-        done = subprocess.run([compiler, "-x", "c", "-", "-o", str(output), *flags], input=source, text=True,
+        done = subprocess.run([compiler, "-x", language, "-", "-o", str(output), *flags], input=source, text=True,
                               capture_output=True)
         if done.returncode:
             pytest.skip(f"the compiler cannot build this: {done.stderr.splitlines()[-1:]}")

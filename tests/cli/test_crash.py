@@ -1,5 +1,6 @@
 """A crash is reported, and the process dies of it as it would have."""
 
+import re
 import signal
 
 import pytest
@@ -39,6 +40,25 @@ def test_a_stack_overflow_names_fiber_and_option(weft, python, compile_c):
     done = weft("run", "--stack-size=256K", python, "-c", IN_THREAD.format(f"ctypes.CDLL('{library}').deep(0)"))
     assert done.returncode == -signal.SIGSEGV
     assert "stack overflow in fiber 2: raise --stack-size" in done.stderr
+    assert len(done.stderr.splitlines()) < 50
+    assert re.search(r"  deep\S*\+0x.*\n  \.\.\. the frame above \d+ more times\n", done.stderr)
+    assert "thread_run+0x" in done.stderr or "python3.11+0x" in done.stderr  # the outermost frames
+
+
+def test_a_recursion_through_python_is_told_in_brief(weft, python):
+    fall = "import sys\nsys.setrecursionlimit(5000)\ndef fall(n): ctypes.string_at(16) if n == 0 else fall(n - 1)\n"
+    done = weft("run", python, "-c", "import ctypes\n" + fall + IN_THREAD.format("fall(500)"))
+    assert done.returncode == -signal.SIGSEGV
+    assert re.search(r" in fall\n  \.\.\. the frame above \d+ more times\n", done.stderr)
+    assert len(done.stderr.splitlines()) < 80
+
+
+def test_names_of_functions_in_cpp_are_readable(weft, python, compile_c):
+    source = "namespace outer { struct Inner { __attribute__((noinline)) static void fall(int *p) { *(volatile int *)p = 1; } }; }" \
+             "extern \"C\" void go() { outer::Inner::fall(0); __asm__(\"\"); }"
+    library = compile_c("libculprit.so", source, "-shared", "-fPIC", "-O1", language="c++")
+    done = weft("run", python, "-c", IN_THREAD.format(f"ctypes.CDLL('{library}').go()"))
+    assert "at outer::Inner::fall(int*)+0x" in done.stderr
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -82,7 +82,7 @@ stage = Stage()
     }
     const ThreadStateInfo info = thread_of_stage();
     StringSink sink;
-    const int frames = write_python_stack(python_, info, sink, 10'000);
+    const int frames = write_python_stack(python_, info, sink, {.first = 10'000});
     EXPECT_EQ(sink.text, expected);
     EXPECT_EQ(frames, std::count(expected.begin(), expected.end(), '\n'));
     const Gil gil;
@@ -238,9 +238,35 @@ TEST_F(PythonStackTest, IsCutAtTheLimit) {
     run("def act(stage, depth=50):\n    act(stage, depth - 1) if depth else stage.wait()\nstage.start(act)");
   }
   StringSink sink;
-  EXPECT_EQ(write_python_stack(python_, thread_of_stage(), sink, 10), 10);
+  EXPECT_GT(write_python_stack(python_, thread_of_stage(), sink, {.first = 10}), 50);
   EXPECT_EQ(std::count(sink.text.begin(), sink.text.end(), '\n'), 11);
   EXPECT_TRUE(sink.text.ends_with("\n  ...\n"));
+  const Gil gil;
+  run("stage.end()");
+}
+
+TEST_F(PythonStackTest, InBriefHasFirstAndLastFramesAndFoldsRecursion) {
+  {
+    const Gil gil;
+    run(R"(
+def even(stage, depth):
+    odd(stage, depth - 1) if depth else stage.wait()
+def odd(stage, depth):
+    even(stage, depth - 1)
+def same(stage, depth):
+    same(stage, depth - 1) if depth else even(stage, 200)
+def act(stage):
+    same(stage, 50)
+stage.start(act)
+)");
+  }
+  StringSink sink;
+  const int frames = write_python_stack(python_, thread_of_stage(), sink, {30, 8, true});
+  EXPECT_GE(frames, 254);
+  EXPECT_EQ(std::count(sink.text.begin(), sink.text.end(), '\n'), 30 + 1 + 8 + 1) << sink.text;
+  EXPECT_NE(sink.text.find(" in same\n  ... the frame above 49 more times\n"), sink.text.npos) << sink.text;
+  EXPECT_NE(sink.text.find(" more frames\n"), sink.text.npos) << sink.text;
+  EXPECT_NE(sink.text.find(" in act\n"), sink.text.npos) << sink.text;
   const Gil gil;
   run("stage.end()");
 }

@@ -318,12 +318,32 @@ TEST(Crash, NamesTheFiberWhoseStackOverflowed) {
   const Ended ended = crash([](void*) -> void* { return reinterpret_cast<void*>(intptr_t{recurse(0)}); });
   EXPECT_TRUE(WIFSIGNALED(ended.status) && WTERMSIG(ended.status) == SIGSEGV) << ended.status;
   EXPECT_TRUE(contains(ended.text, "stack overflow in fiber culprit: raise --stack-size")) << ended.text;
+  EXPECT_TRUE(contains(ended.text, "  ... the frame above ")) << ended.text;
+  EXPECT_LT(count(ended.text, "\n"), 40) << ended.text;
 }
 
 TEST(Crash, DiesOfAbort) {
   const Ended ended = crash([](void*) -> void* { abort(); });
   EXPECT_TRUE(WIFSIGNALED(ended.status) && WTERMSIG(ended.status) == SIGABRT) << ended.status;
   EXPECT_TRUE(contains(ended.text, "crashed: SIGABRT")) << ended.text;
+}
+
+// Recursions through many functions are no rounds, if none is like the one before.
+[[gnu::noinline]] int wander(unsigned depth) {
+  volatile char frame[64];
+  frame[0] = static_cast<char>(depth);
+  if (g_word != 0) return 0;
+  const unsigned next = depth * 2654435761u + 12345;
+  if (next & 0x10000) return wander(next) + frame[0];
+  return wander(next) - frame[0];
+}
+
+TEST(Crash, ShowsBothEndsOfADeepStack) {
+  const Ended ended = crash([](void*) -> void* { return reinterpret_cast<void*>(intptr_t{wander(1)}); });
+  EXPECT_TRUE(WIFSIGNALED(ended.status) && WTERMSIG(ended.status) == SIGSEGV) << ended.status;
+  EXPECT_TRUE(contains(ended.text, " more frames\n")) << ended.text;
+  EXPECT_TRUE(contains(ended.text, "ShowsBothEndsOfADeepStack")) << ended.text;
+  EXPECT_LT(count(ended.text, "\n"), 60) << ended.text;
 }
 
 // A stack that leads nowhere: the report loses its rest, and the process dies all the same.
