@@ -153,8 +153,10 @@ void describe_holder(const WaitReason& reason, host::TextSink& sink) noexcept {
     holder = fiber_of_tag(owner_of(static_cast<pthread_mutex_t*>(const_cast<void*>(reason.object))));
   if (!Fiber::is_block(holder)) return;
   char text[64];
-  snprintf(text, sizeof text, "%s fiber %lu (%s)", reason.kind == WaitKind::kJoin ? "the end of" : "held by",
-           static_cast<unsigned long>(holder->id()), holder->name().data());
+  const Fiber::Name name = holder->name();
+  snprintf(text, sizeof text, name[0] ? "%s fiber %lu (%s)" : "%s fiber %lu",
+           reason.kind == WaitKind::kJoin ? "the end of" : "held by",
+           static_cast<unsigned long>(holder->id()), name.data());
   sink.write(text);
 }
 

@@ -1,3 +1,4 @@
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
@@ -95,20 +96,21 @@ char state_of(pid_t pid) {
   return behind_name == line.npos || behind_name + 2 >= line.size() ? '?' : line[behind_name + 2];
 }
 
+bool has_ended(pid_t pid) {
+  return std::string_view("ZX?").find(state_of(pid)) != std::string_view::npos;
+}
+
 std::string why_silent(pid_t pid) {
   const std::string number = std::to_string(pid);
   const char state = state_of(pid);
   std::string why =
       "process " + number + " does not answer within " + std::to_string(kPatience.tv_sec) + " s: ";
+  if (has_ended(pid)) return why + "it has ended";
   switch (state) {
     case 'T':
       return why + "it is stopped (state T); kill -CONT " + number + " lets it go on";
     case 't':
       return why + "a debugger has stopped it (state t): have that let it go on, or ask it for the stacks";
-    case 'Z':
-    case 'X':
-    case '?':
-      return why + "it has ended";
     default:
       return why + "it is in state " + state +
              ", but its monitor thread does not come to it: try again, or look with gdb -p " + number;
@@ -156,8 +158,11 @@ std::string fetch(pid_t pid, int fd, Form form) {
       if (written > 0) done += written;
     }
   }
-  return answered ? ""
-                  : "process " + std::to_string(pid) + " does not answer you: ask as its user, or as root";
+  if (answered) return "";
+  poll(nullptr, 0, 100);  // one that ends closes its connections first
+  const std::string process = "process " + std::to_string(pid);
+  return has_ended(pid) ? process + " has ended"
+                        : process + " does not answer you: ask as its user, or as root";
 }
 
 }  // namespace weft::dump

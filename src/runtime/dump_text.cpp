@@ -92,8 +92,8 @@ class Writer {
       const std::string_view version = python->version_text();
       text_ += ", Python " + std::string(version.substr(0, version.find(' ')));
     }
-    append(text_, ": %zu fiber%s, %zu parked, %zu ready to run\n", total, total == 1 ? "" : "s", parked,
-           ready);
+    text_ += ": " + with_commas(total) + (total == 1 ? " fiber, " : " fibers, ") + with_commas(parked) +
+             " parked, " + with_commas(ready) + " ready to run\n";
     append(text_, "carrier: OS thread %d, ", snapshot_.carrier_thread);
     if (snapshot_.pin.call && running) {
       append(text_, "pinned by fiber %lu in %s\n", running->id, snapshot_.pin.call);

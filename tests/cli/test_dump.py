@@ -91,6 +91,26 @@ def test_fibers_have_the_names_of_their_threads(weft, start, python):
     assert len(set(re.findall(r'"reader \d+"', weft("dump", "--all", process.pid).stdout))) == 300
 
 
+HELD = """
+import ctypes, threading, time
+libc = ctypes.CDLL(None)
+mutex = ctypes.create_string_buffer(64)
+def holds():
+    libc.pthread_mutex_lock(mutex)
+    print("up", flush=True)
+    time.sleep(1000)
+threading.Thread(target=holds, daemon=True).start()
+time.sleep(0.05)
+libc.pthread_mutex_lock(mutex)
+"""
+
+
+def test_the_holder_of_a_mutex_is_named(weft, start, python):
+    process = start("run", python, "-c", HELD)
+    wait_until(lambda: "waits in pthread_mutex_lock" in weft("dump", process.pid).stdout)
+    assert re.search(r"waits in pthread_mutex_lock \(lock\) .*, held by fiber 2\n", weft("dump", process.pid).stdout)
+
+
 def test_a_running_fiber_is_shown_as_running(weft, start, python):
     process = start("run", python, "-c", BUSY)
     for _ in range(20):  # preempted now and then: sooner or later it is caught in its loop
