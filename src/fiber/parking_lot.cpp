@@ -109,11 +109,13 @@ int ParkingLot::wake_slow(const void* address, int count, Turn turn) noexcept {
   Bucket& bucket = bucket_of(address);
   // A fiber hands something over; an OS thread goes on besides.
   if (!Carrier::current()) turn = Turn::kInOrder;
+  const bool newest = thread_state().wakes_newest;
   Guard guard(bucket.lock);
   int woken = 0;
   while (woken < count) {
     Waiter* waiter = *find(bucket, address);
     if (!waiter) break;
+    if (newest) waiter = waiter->last;
     remove(bucket, *waiter);
     if (waiter->fiber) {
       // Fails when the fiber's wait has ended otherwise meanwhile: then the next waiter gets the wake.

@@ -20,6 +20,7 @@ struct ThreadState {
   int no_switch = 0;
   bool in_vfork_child =
       false;  ///< this is a child that still shares its parent's memory; counts in no_switch as well
+  bool wakes_newest = false;        ///< whoever wakes one waiter wakes the one that came last
   HandlerFrame* handler = nullptr;  ///< the innermost one being run; each counts in no_switch as well
 };
 

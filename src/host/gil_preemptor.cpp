@@ -37,6 +37,11 @@ enum Request : uint32_t { kGaveWay, kRefused, kAsked, kHolding, kAbandoned };
 
 // With the GIL taken, how long the fiber may need to notice that it must wait for it.
 constexpr Nanos kHold = kMillisecond, kHoldStep = 20 * kMicrosecond;
+// Out of a monitor's tick of 5 ms. OS threads that want the GIL have to wait so long.
+constexpr Nanos kAwait = 4 * kMillisecond;
+// A fiber that does not come back for so many ticks may not want the GIL at all, or not for long: from then
+// on it is waited for at some ticks only.
+constexpr int kEagerWaits = 64, kLaterEach = 8;
 
 // A registration with Py_AtExit is due: there are only 32 places for them. Survives a fork, as the
 // registration does.
@@ -61,6 +66,7 @@ struct GilPreemptor::Helper {
   // Written before the request is made. Not to be used once it was abandoned: the carrier may be gone.
   Carrier* carrier = nullptr;
   uint64_t switches = 0;
+  bool awaits = false;
 
   std::atomic<bool> retired{false};
   std::atomic<bool> entering{false};  // between asking finalizing() and having the GIL
@@ -75,13 +81,16 @@ struct GilPreemptor::Helper {
 
 bool GilPreemptor::preempt(Carrier& carrier) noexcept {
   Python* python = Python::present();
-  if (!python || !python->usable() || !may_contend(*python, carrier)) return false;
+  if (!python || !python->usable()) return false;
+  const Aim aim = aim_at(*python, carrier);
+  if (aim == Aim::kNone) return false;
   Helper* helper = this->helper(*python);
   // Still busy: the GIL has been kept since an earlier request. It is being asked for already.
   if (!helper || !is_free(helper->request.load(std::memory_order_acquire))) return false;
 
   helper->carrier = &carrier;
   helper->switches = carrier.switch_count();
+  helper->awaits = aim == Aim::kAwait;
   helper->request.store(kAsked, std::memory_order_release);
   sys::futex_wake(&helper->request, 1);
 
@@ -97,13 +106,27 @@ bool GilPreemptor::preempt(Carrier& carrier) noexcept {
   }
 }
 
-bool GilPreemptor::may_contend(const Python& python, Carrier& carrier) noexcept {
-  if (python.free_threaded()) return false;
-  if (!holder_is_known_.load(std::memory_order_acquire)) return true;
+GilPreemptor::Aim GilPreemptor::aim_at(const Python& python, Carrier& carrier) noexcept {
+  if (python.free_threaded()) return Aim::kNone;
+  if (!holder_is_known_.load(std::memory_order_acquire)) return Aim::kTake;
   ThreadStateInfo holder;
-  if (read_gil_holder(python, holder) != GilHolder::kSomebody) return false;
-  const Fiber* running = carrier.running_racy();
-  return running && holder.belongs_to(*running);
+  switch (read_gil_holder(python, holder)) {
+    case GilHolder::kSomebody: {
+      const Fiber* running = carrier.running_racy();
+      return running && holder.belongs_to(*running) ? Aim::kTake : Aim::kNone;
+    }
+    case GilHolder::kNobody:
+      return is_worth_awaiting(carrier.switch_count()) ? Aim::kAwait : Aim::kNone;
+    case GilHolder::kUnknown:
+      break;
+  }
+  return Aim::kNone;
+}
+
+bool GilPreemptor::is_worth_awaiting(uint64_t switches) noexcept {
+  if (awaited_ != switches) waits_ = 0;
+  awaited_ = switches;
+  return ++waits_ <= kEagerWaits || waits_ % kLaterEach == 0;
 }
 
 GilPreemptor::Helper* GilPreemptor::helper(const Python& python) noexcept {
@@ -162,22 +185,29 @@ void GilPreemptor::serve(Helper& helper) {
   owner.contentions_.fetch_add(1, std::memory_order_relaxed);
   uint32_t request = kAsked;
   if (helper.request.compare_exchange_strong(request, kHolding)) {
-    hold_until_switch(helper);
-    request = kGaveWay;
+    const bool switched = hold_until_switch(helper, helper.awaits ? kAwait : kHold);
+    request = switched || !helper.awaits ? kGaveWay : kRefused;
   } else {
     request = kRefused;
   }
+  // The awaited fiber was the first to ask for the GIL; others have come to it since, and it has had its
+  // turn.
+  thread_state().wakes_newest = request == kGaveWay && helper.awaits;
   // The answer comes first: if somebody has asked for the GIL meanwhile, dropping it waits until he has it.
   helper.answer(request);
   api.save_thread();
+  thread_state().wakes_newest = false;
 }
 
 // The fiber may be on its way from dropping the GIL to asking for it again. If it found it free it would go
 // on as if nothing had happened.
-void GilPreemptor::hold_until_switch(Helper& helper) {
-  const Nanos deadline = monotonic_now() + kHold;
-  while (helper.carrier->switch_count() == helper.switches && monotonic_now() < deadline)
+bool GilPreemptor::hold_until_switch(Helper& helper, Nanos longest) {
+  const Nanos deadline = monotonic_now() + longest;
+  while (helper.carrier->switch_count() == helper.switches) {
+    if (monotonic_now() >= deadline) return false;
     sleep_for(kHoldStep);
+  }
+  return true;
 }
 
 void GilPreemptor::interpreter_ended() {

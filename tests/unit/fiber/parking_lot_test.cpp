@@ -42,6 +42,25 @@ TEST_F(Lot, WakesInTheOrderOfArrival) {
   EXPECT_EQ(log, (Log{"0", "1", "2", "3", "4"}));
 }
 
+TEST_F(Lot, AThreadMayWakeTheNewest) {
+  int word = 0;
+  std::vector<Fiber*> fibers;
+  for (int i = 0; i < 5; ++i)
+    fibers.push_back(spawn([&, i] {
+      park(&word);
+      note(std::to_string(i));
+    }));
+  carrier.yield();
+  for (const bool newest : {true, false, true, true, true}) {
+    thread_state().wakes_newest = newest;
+    EXPECT_EQ(lot.wake_one(&word), 1);
+    thread_state().wakes_newest = false;
+    engine.settle();
+  }
+  Engine::join(fibers);
+  EXPECT_EQ(log, (Log{"4", "0", "3", "2", "1"}));
+}
+
 TEST_F(Lot, WakeWakesAsManyAsAsked) {
   int word = 0;
   std::vector<Fiber*> fibers;

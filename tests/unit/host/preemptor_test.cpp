@@ -116,11 +116,30 @@ TEST_F(GilPreemptorTest, WhoDoesNotHoldTheGilIsLeftAlone) {
   BusyThread busy;
   CarrierThread idle([] {});
   preempt(busy.carrier());  // by now it knows how to tell who holds it
+  testing::wait_until_held(busy.carrier());
   const uint64_t before = preemptor().contentions();
   EXPECT_FALSE(preemptor().preempt(idle.carrier()));
   busy.stop();
   while (python_.api().current_state() != nullptr) std::this_thread::yield();
   EXPECT_EQ(preemptor().contentions(), before);
+}
+
+TEST_F(GilPreemptorTest, AFreeGilIsKeptForWhoComesBackForItButNotForEver) {
+  {
+    BusyThread busy;
+    preempt(busy.carrier());
+  }
+  CarrierThread idle([] {});
+  const uint64_t before = preemptor().contentions();
+  const auto ask_in_vain = [&] {
+    ThreadStateInfo holder;
+    while (read_gil_holder(python_, holder) != GilHolder::kNobody) std::this_thread::yield();
+    EXPECT_FALSE(preemptor().preempt(idle.carrier()));
+  };
+  for (int i = 0; i < 64; ++i) ask_in_vain();
+  EXPECT_EQ(preemptor().contentions(), before + 64);
+  for (int i = 0; i < 64; ++i) ask_in_vain();
+  EXPECT_EQ(preemptor().contentions(), before + 64 + 8);
 }
 
 TEST_F(GilPreemptorTest, ALongCallInCDoesNotBlockTheMonitor) {
