@@ -119,7 +119,8 @@ def test_demo_measures_two_servers_and_draws(tmp_path):
                            "--seconds", "1", "--warmup", "2", "--output", picture], capture_output=True, text=True,
                           timeout=120, env=clean_environment(COLUMNS="120"), check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    for row in ("requests/s", "p50", "p99", "memory (RSS)", "OS threads", "errors"):
+    for row in ("requests/s", "p50", "p99", "clients served", "connections reset or refused", "requests timed out",
+                "bad answers", "memory (RSS)", "memory for each client served", "OS threads"):
         assert row in done.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
 
