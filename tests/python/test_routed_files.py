@@ -392,3 +392,82 @@ def test_a_stream_tells_what_is_wrong_at_once(run):
         together(body)
         """
     )
+
+
+STREAMS = """
+        import ctypes
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.fdopen.restype = libc.fmemopen.restype = ctypes.c_void_p
+        def open_stream(fd, mode=b"r"): return ctypes.c_void_p(libc.fdopen(fd, mode))
+        def read_line(stream):
+            line = ctypes.create_string_buffer(100)
+            return line.value if libc.fgets(line, 100, stream) else None
+"""
+
+
+def test_a_terminal_that_does_not_wait_is_not_waited_for(run):
+    run(
+        STREAMS
+        + """
+        import termios
+        def body():
+            master, slave = pty.openpty()
+            settings = termios.tcgetattr(slave)
+            settings[3] &= ~termios.ICANON
+            settings[6][termios.VMIN] = settings[6][termios.VTIME] = 0
+            termios.tcsetattr(slave, termios.TCSANOW, settings)
+            assert libc.fgetc(open_stream(slave)) == -1
+        together(body)
+        """
+    )
+
+
+def test_what_was_written_goes_out_before_the_answer_is_waited_for(run):
+    run(
+        STREAMS
+        + """
+        left, right = socket.socketpair()
+        def ask():
+            stream = open_stream(left.fileno(), b"r+")
+            assert libc.fputs(b"question\\n", stream) >= 0
+            assert read_line(stream) == b"answer\\n"
+        def answer():
+            assert right.recv(100) == b"question\\n"
+            right.send(b"answer\\n")
+        together(ask, answer)
+        """
+    )
+
+
+def test_lines_of_one_stream_go_to_several_threads(run):
+    run(
+        STREAMS
+        + """
+        reader, writer = os.pipe()
+        stream, lines = open_stream(reader), []
+        def take():
+            while line := read_line(stream): lines.append(line)
+        def put():
+            for number in range(50):
+                os.write(writer, b"%d\\n" % number)
+                while len(lines) <= number: time.sleep(0.001)
+            os.close(writer)
+        together(take, take, take, put)
+        assert sorted(lines) == sorted(b"%d\\n" % number for number in range(50))
+        """
+    )
+
+
+def test_a_stream_without_a_descriptor_leaves_errno_alone(run):
+    run(
+        STREAMS
+        + """
+        text = ctypes.create_string_buffer(b"one\\n")
+        def body():
+            stream = ctypes.c_void_p(libc.fmemopen(text, 4, b"r"))
+            assert read_line(stream) == b"one\\n"
+            ctypes.set_errno(0)
+            assert read_line(stream) is None and ctypes.get_errno() == 0
+        together(body)
+        """
+    )
