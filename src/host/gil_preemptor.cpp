@@ -69,6 +69,7 @@ struct GilPreemptor::Helper {
   bool awaits = false;
 
   std::atomic<bool> retired{false};
+  std::atomic<bool> inside{false};    // from before it asks for the GIL until it has let go of it
   std::atomic<bool> entering{false};  // between asking finalizing() and having the GIL
   std::atomic<int> thread_id{0};
   ThreadStatePointer state = nullptr;
@@ -163,7 +164,10 @@ void* GilPreemptor::run(void* argument) {
 void GilPreemptor::serve(Helper& helper) {
   const PythonApi& api = helper.python->api();
   helper.entering.store(true);
-  if (helper.retired.load() || !helper.python->usable()) {
+  helper.inside.store(true);
+  // seq_cst, as in before_fork(): one of the two sees the other.
+  if (helper.retired.load() || !helper.python->usable() || helper.owner->forks_.load() != 0) {
+    helper.inside.store(false);
     helper.entering.store(false);
     return helper.answer(kRefused);
   }
@@ -196,6 +200,7 @@ void GilPreemptor::serve(Helper& helper) {
   // The answer comes first: if somebody has asked for the GIL meanwhile, dropping it waits until he has it.
   helper.answer(request);
   api.save_thread();
+  helper.inside.store(false);
   thread_state().wakes_newest = false;
 }
 
@@ -204,7 +209,7 @@ void GilPreemptor::serve(Helper& helper) {
 bool GilPreemptor::hold_until_switch(Helper& helper, Nanos longest) {
   const Nanos deadline = monotonic_now() + longest;
   while (helper.carrier->switch_count() == helper.switches) {
-    if (monotonic_now() >= deadline) return false;
+    if (monotonic_now() >= deadline || helper.owner->forks_.load() != 0) return false;
     sleep_for(kHoldStep);
   }
   return true;
@@ -227,7 +232,18 @@ void GilPreemptor::interpreter_ended() {
   }
 }
 
+void GilPreemptor::before_fork() noexcept {
+  forks_.fetch_add(1);
+  Helper* helper = helper_.load();
+  const Python* python = Python::present();
+  if (!helper || !python || !python->usable() || python->running_fiber_holds_gil()) return;
+  // Where somebody else holds the GIL, the helper may be waiting for it for long.
+  const Nanos deadline = monotonic_now() + kPatience;
+  while (helper->inside.load() && monotonic_now() < deadline) sleep_for(kHoldStep);
+}
+
 void GilPreemptor::reset_after_fork() noexcept {
+  forks_.store(0);
   // The interpreter forgets the states of threads that did not survive.
   delete helper_.exchange(nullptr);
 }

@@ -35,6 +35,11 @@ class GilPreemptor final : public Preemptor {
   /// not up or is going down. REQUIRES: one caller at a time.
   bool preempt(Carrier& carrier) noexcept override;
 
+  /// Before and after a fork in C code that works without the GIL: the child would find it taken by a helper
+  /// that it has not. The helper lets go of it, and takes it no more in between. On the thread that forks.
+  void before_fork() noexcept;
+  void after_fork() noexcept { forks_.fetch_sub(1); }
+
   /// In a fork child, where the helper is gone, before anything else is asked.
   void reset_after_fork() noexcept;
 
@@ -59,6 +64,7 @@ class GilPreemptor final : public Preemptor {
 
   std::atomic<Helper*> helper_{nullptr};
   std::atomic<uint64_t> contentions_{0};
+  std::atomic<int> forks_{0};  // under way
   // Whether what read_gil_holder() says has been seen to be right.
   std::atomic<bool> holder_is_known_{false};
   // Of preempt(): how often the fiber that runs since the switch with this number was waited for.

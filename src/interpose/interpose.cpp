@@ -113,9 +113,19 @@ int install(const Settings& settings) noexcept {
     resolve_calls();
     g_installation = new Installation(settings);
     // Another thread may be patching at the moment of a fork; the child would inherit its lock.
-    pthread_atfork([] { g_installation->patcher.before_fork(); },
-                   [] { g_installation->patcher.after_fork(); },
-                   [] { g_installation->patcher.after_fork(); });
+    pthread_atfork(
+        [] {
+          g_preemptor.before_fork();
+          g_installation->patcher.before_fork();
+        },
+        [] {
+          g_installation->patcher.after_fork();
+          g_preemptor.after_fork();
+        },
+        [] {
+          g_installation->patcher.after_fork();
+          g_preemptor.reset_after_fork();
+        });
     set_loading_patcher(g_installation->patcher, g_installation->settings);
     set_thread_settings(g_installation->settings);
   }
