@@ -84,6 +84,12 @@ int error_of(Wake wake) noexcept;
 int reopen_nonblocking(int fd, bool writing) noexcept;
 void close_reopened(int fd) noexcept;
 
+/// Whether a call on it would not wait now.
+bool is_ready(int fd, bool writing) noexcept;
+
+/// Whether a read of this terminal gives up by itself, at once or after a time without input.
+bool terminal_gives_up(int fd) noexcept;
+
 /// Reads and writes of a terminal that is in blocking mode.
 ssize_t read_terminal(const Transfer& transfer) noexcept;
 ssize_t write_terminal(const Transfer& transfer) noexcept;

@@ -68,6 +68,10 @@ int wait_for_bytes(Readiness& readiness, const Gathering& rule, size_t wanted, N
 
 }  // namespace
 
+bool terminal_gives_up(int fd) noexcept {
+  return gathering_of(fd).patience != kNever;
+}
+
 ssize_t read_terminal(const Transfer& t) noexcept {
   const Gathering rule = gathering_of(t.fd);
   const int fd = reopen_nonblocking(t.fd, false);

@@ -113,13 +113,6 @@ ssize_t repeat(const Transfer& t, Cursor& cursor, bool to_the_end, Attempt&& att
   return repeat(t, cursor, to_the_end, attempt(), attempt);
 }
 
-bool is_ready(int fd, bool writing) noexcept {
-  FdWait wait;
-  wait.fd = fd;
-  wait.events = writing ? POLLOUT : POLLIN;
-  return poll_now({&wait, 1}) > 0;
-}
-
 // Files that say they are ready but can only be called blocking: the call goes to the pool, lest another
 // process takes what was there before we come to it.
 ssize_t poll_then_call(const Transfer& t, bool on_carrier) noexcept {
@@ -311,6 +304,13 @@ int Readiness::wait_until(Nanos deadline) noexcept {
   }
   constexpr uint8_t kFlags = kCancellable | kInterruptible | kRestartable;
   return error_of(Poller::of_this_carrier().wait(fd_, writing_ ? POLLOUT : POLLIN, deadline, kFlags, call_));
+}
+
+bool is_ready(int fd, bool writing) noexcept {
+  FdWait wait;
+  wait.fd = fd;
+  wait.events = writing ? POLLOUT : POLLIN;
+  return poll_now({&wait, 1}) > 0;
 }
 
 int reopen_nonblocking(int fd, bool writing) noexcept {

@@ -1,14 +1,11 @@
 // Reading from stdio streams. libc reads inside itself, where nothing is routed; so a fiber waits for its
 // stream to have something before it makes the call. That is enough for a line of a terminal, which comes
 // whole; a call that wants more than is there waits for the rest inside libc, and pins.
-#include <poll.h>
 #include <stdio_ext.h>
 #include <sys/socket.h>
-#include <termios.h>
 
 #include <cstdio>
 
-#include "fiber/sys.hpp"
 #include "interpose/calls.hpp"
 #include "interpose/files.hpp"
 #include "interpose/files_kind.hpp"
@@ -38,17 +35,6 @@ bool will_read(FILE* stream) noexcept {
          !(stream->_flags & kInBackup) && !is_locked(stream);
 }
 
-// True of a terminal that gives up after a time of its own, perhaps none.
-bool has_own_patience(int fd) noexcept {
-  struct termios settings;
-  return tcgetattr(fd, &settings) == 0 && !(settings.c_lflag & ICANON) && settings.c_cc[VMIN] == 0;
-}
-
-bool is_readable(int fd) noexcept {
-  pollfd input{fd, POLLIN, 0};
-  return sys::call(SYS_poll, &input, 1, 0) != 0;
-}
-
 // The errno that the call is to fail with, or 0.
 int wait_for_input(FILE* stream, int fd, const char* call) noexcept {
   // As libc does before it reads: what was written may be the request for the input.
@@ -62,13 +48,13 @@ int wait_for_input(FILE* stream, int fd, const char* call) noexcept {
   }
   if (kind != FileKind::kPipe && kind != FileKind::kTerminal && kind != FileKind::kPtyMaster) return 0;
   if (kind == FileKind::kTerminal) {
-    if (has_own_patience(fd)) return 0;
+    if (terminal_gives_up(fd)) return 0;
     // As libc does before it reads from a terminal: a prompt must be seen.
     if (__flbf(stdout)) fflush(stdout);
   }
   Readiness readiness(fd, false, call);
   // Another fiber may have taken what there was.
-  while (!has_input(stream) && !is_readable(fd)) {
+  while (!has_input(stream) && !is_ready(fd, false)) {
     const int error = readiness.wait();
     if (error == EINTR || error == ECANCELED) return error;
     if (error != 0) return 0;
