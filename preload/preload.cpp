@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "fiber/sys.hpp"
+#include "interpose/elf/base_name.hpp"
 #include "interpose/interpose.hpp"
 #include "runtime/dump.hpp"
 #include "runtime/launchers.hpp"
@@ -20,10 +21,6 @@
 #include "runtime/stats.hpp"
 
 namespace {
-
-std::string_view base_name(std::string_view path) {
-  return path.substr(path.rfind('/') + 1);
-}
 
 constexpr const char* kFile = "/proc/self/exe";
 
@@ -37,11 +34,11 @@ std::string program_path() {
 // (busybox, coreutils), the link that was executed has the name. A script that was executed is no such link:
 // its interpreter is the program.
 bool is_program(bool (*belongs)(std::string_view)) {
-  if (belongs(base_name(program_path()))) return true;
+  if (belongs(weft::base_name(program_path()))) return true;
   const auto* executed = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
   struct stat file, link;
-  return executed && belongs(base_name(executed)) && stat(kFile, &file) == 0 && stat(executed, &link) == 0 &&
-         file.st_dev == link.st_dev && file.st_ino == link.st_ino;
+  return executed && belongs(weft::base_name(executed)) && stat(kFile, &file) == 0 &&
+         stat(executed, &link) == 0 && file.st_dev == link.st_dev && file.st_ino == link.st_ino;
 }
 
 bool carries_python() {

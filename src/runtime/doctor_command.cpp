@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "interpose/calls.hpp"
+#include "interpose/elf/base_name.hpp"
 #include "interpose/elf/image.hpp"
 #include "interpose/elf/mapped_file.hpp"
 #include "runtime/doctor_system.hpp"
@@ -28,10 +29,6 @@ constexpr std::string_view kBlocking[] = {
 };
 
 static_assert(std::is_sorted(std::begin(kBlocking), std::end(kBlocking)));
-
-std::string_view base_name(std::string_view path) {
-  return path.substr(path.rfind('/') + 1);
-}
 
 // What the engine's replacements stand on.
 bool is_runtime(std::string_view name) {

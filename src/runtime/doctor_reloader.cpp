@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include "interpose/elf/base_name.hpp"
 #include "runtime/doctor.hpp"
 
 namespace weft::doctor {
@@ -38,10 +39,6 @@ constexpr Rule kRules[] = {
     {"watchmedo", "", "", "", "watchmedo", "starting the program itself"},
     {"hupper", "", "", "", "hupper", "starting the program itself"},
 };
-
-std::string_view base_name(std::string_view path) {
-  return path.substr(path.rfind('/') + 1);
-}
 
 bool is_one_of(std::string_view words, const std::string& word) {
   return words.find(" " + word.substr(0, word.find('=')) + " ") != words.npos;

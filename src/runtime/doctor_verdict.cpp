@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "interpose/elf/base_name.hpp"
 #include "runtime/doctor.hpp"
 #include "runtime/python_version.hpp"
 
@@ -8,14 +9,10 @@ namespace weft::doctor {
 
 namespace {
 
-std::string base_name(const std::string& path) {
-  return path.substr(path.rfind('/') + 1);
-}
-
 Verdict judge_program(const CommandReport& report) {
   const interpose::elf::Program& program = report.program;
   if (report.launcher) {
-    const std::string name = base_name(program.path);
+    const std::string name(base_name(program.path));
     const std::string what = program.chain.size() > 1
                                  ? program.chain.front() + " is a " + name +
                                        " script, so it cannot be told beforehand what it starts"

@@ -5,12 +5,14 @@
 #include <string>
 #include <string_view>
 
+#include "interpose/elf/base_name.hpp"
+
 namespace weft {
 
 /// "3.10" out of "/usr/bin/python3.10", "3.13t" (without a GIL) out of "libpython3.13t.so.1.0"; empty if the
 /// name has no version.
 inline std::string python_version_in(std::string_view path) {
-  std::string_view name = path.substr(path.rfind('/') + 1);
+  std::string_view name = base_name(path);
   const size_t begin = name.find("python3.");
   if (begin == name.npos) return {};
   name.remove_prefix(begin + 6);

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "interpose/elf/base_name.hpp"
 #include "interpose/elf/image.hpp"
 #include "interpose/elf/mapped_file.hpp"
 
@@ -18,11 +19,6 @@ namespace {
 
 constexpr int kScriptLimit = 5;                // as the kernel's
 constexpr std::size_t kScriptLineLimit = 256;  // BINPRM_BUF_SIZE
-
-std::string_view base_name(std::string_view path) {
-  const auto slash = path.rfind('/');
-  return slash == path.npos ? path : path.substr(slash + 1);
-}
 
 struct Found {
   std::string path;     // empty: nothing
