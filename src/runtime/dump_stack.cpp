@@ -62,14 +62,7 @@ StackContext StackContext::of_parked(fcontext_t context) noexcept {
 
 StackContext StackContext::of_call(const CallSite& site) noexcept {
   StackContext start;
-  start.rip = site.rip;
-  start.rsp = site.rsp;
-  start.rbx = site.rbx;
-  start.rbp = site.rbp;
-  start.r12 = site.r12;
-  start.r13 = site.r13;
-  start.r14 = site.r14;
-  start.r15 = site.r15;
+  static_cast<CallSite&>(start) = site;
   return start;
 }
 

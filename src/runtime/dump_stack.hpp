@@ -10,8 +10,7 @@
 namespace weft::dump {
 
 /// Where a walk begins. dump_stack.S knows the layout.
-struct StackContext {
-  uint64_t rip = 0, rsp = 0, rbx = 0, rbp = 0, r12 = 0, r13 = 0, r14 = 0, r15 = 0;
+struct StackContext : CallSite {
   /// rip is the very instruction that was interrupted, and not where a call returns to.
   bool interrupted = false;
 
