@@ -97,6 +97,11 @@ void Carrier::start(Fiber& fiber) noexcept {
   make_ready(fiber, Turn::kNext);
 }
 
+template <Turn turn>
+void Carrier::enqueue_posted(InboxNode& node, Carrier& carrier) noexcept {
+  carrier.enqueue(*static_cast<Fiber*>(node.owner), turn);
+}
+
 void Carrier::make_ready(Fiber& fiber, Turn turn) noexcept {
   if (Carrier::current() == this) {
     enqueue(fiber, turn);
@@ -104,14 +109,7 @@ void Carrier::make_ready(Fiber& fiber, Turn turn) noexcept {
   }
   // The fiber's own node is free: it is posted at most once, until it has run.
   fiber.inbox_.owner = &fiber;
-  if (turn == Turn::kNext)
-    fiber.inbox_.run = [](InboxNode& node, Carrier& carrier) noexcept {
-      carrier.enqueue(*static_cast<Fiber*>(node.owner), Turn::kNext);
-    };
-  else
-    fiber.inbox_.run = [](InboxNode& node, Carrier& carrier) noexcept {
-      carrier.enqueue(*static_cast<Fiber*>(node.owner), Turn::kInOrder);
-    };
+  fiber.inbox_.run = turn == Turn::kNext ? &enqueue_posted<Turn::kNext> : &enqueue_posted<Turn::kInOrder>;
   post(fiber.inbox_);
 }
 

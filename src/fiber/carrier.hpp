@@ -175,6 +175,8 @@ class Carrier {
   uint64_t exchange_signal_mask(uint64_t mask) noexcept;
   void let_signals_in() noexcept;
   void enqueue(Fiber& fiber, Turn turn) noexcept;
+  template <Turn turn>
+  static void enqueue_posted(InboxNode& node, Carrier& carrier) noexcept;
 
   // What a switch touches comes first.
   std::atomic<uint64_t> switches_{0};
