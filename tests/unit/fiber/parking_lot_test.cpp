@@ -13,6 +13,17 @@ class Lot : public FiberTest {
   Wake park(const void* address, Nanos deadline = kNever, uint8_t flags = kUninterruptible) {
     return lot.park(address, deadline, flags, {WaitKind::kLock, "test", address}, [] { return true; });
   }
+  // They wait at `word`, and note their numbers once they are woken.
+  std::vector<Fiber*> start_waiters(int& word, int count) {
+    std::vector<Fiber*> fibers;
+    for (int i = 0; i < count; ++i)
+      fibers.push_back(spawn([this, &word, i] {
+        EXPECT_EQ(park(&word), Wake::kReady);
+        note(std::to_string(i));
+      }));
+    carrier.yield();
+    return fibers;
+  }
   // Native threads are waiting at `word` once this many of them are: each counts itself under the queue's
   // lock.
   void park_counted(std::atomic<int>& queued, const void* address) {
@@ -29,13 +40,7 @@ class Lot : public FiberTest {
 
 TEST_F(Lot, WakesInTheOrderOfArrival) {
   int word = 0;
-  std::vector<Fiber*> fibers;
-  for (int i = 0; i < 5; ++i)
-    fibers.push_back(spawn([&, i] {
-      EXPECT_EQ(park(&word), Wake::kReady);
-      note(std::to_string(i));
-    }));
-  carrier.yield();
+  const std::vector<Fiber*> fibers = start_waiters(word, 5);
   for (int i = 0; i < 5; ++i) EXPECT_EQ(lot.wake_one(&word), 1);
   EXPECT_EQ(lot.wake_one(&word), 0);
   Engine::join(fibers);
@@ -44,13 +49,7 @@ TEST_F(Lot, WakesInTheOrderOfArrival) {
 
 TEST_F(Lot, AThreadMayWakeTheNewest) {
   int word = 0;
-  std::vector<Fiber*> fibers;
-  for (int i = 0; i < 5; ++i)
-    fibers.push_back(spawn([&, i] {
-      park(&word);
-      note(std::to_string(i));
-    }));
-  carrier.yield();
+  const std::vector<Fiber*> fibers = start_waiters(word, 5);
   for (const bool newest : {true, false, true, true, true}) {
     thread_state().wakes_newest = newest;
     EXPECT_EQ(lot.wake_one(&word), 1);
@@ -63,13 +62,7 @@ TEST_F(Lot, AThreadMayWakeTheNewest) {
 
 TEST_F(Lot, WakeWakesAsManyAsAsked) {
   int word = 0;
-  std::vector<Fiber*> fibers;
-  for (int i = 0; i < 5; ++i)
-    fibers.push_back(spawn([&, i] {
-      park(&word);
-      note(std::to_string(i));
-    }));
-  carrier.yield();
+  const std::vector<Fiber*> fibers = start_waiters(word, 5);
   EXPECT_EQ(lot.wake(&word, 3), 3);
   engine.settle();
   EXPECT_EQ(log, (Log{"0", "1", "2"}));
