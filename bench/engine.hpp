@@ -6,7 +6,7 @@
 
 #include "fiber/parking_lot.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 struct Engine {
   Engine() { carrier.attach(); }
@@ -66,4 +66,4 @@ class Fibers {
   std::vector<Fiber*> fibers_;
 };
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -7,7 +7,7 @@
 
 #include "engine.hpp"
 
-namespace weft {
+namespace weft::engine {
 namespace {
 
 int64_t status_kib(const char* field) {
@@ -59,9 +59,9 @@ int run(int64_t count, size_t stack_size) {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace weft::engine
 
 int main(int argc, char** argv) {
-  return weft::run(argc > 1 ? atoll(argv[1]) : 1'000'000,
-                   (argc > 2 ? strtoul(argv[2], nullptr, 10) : 16) * 1024);
+  return weft::engine::run(argc > 1 ? atoll(argv[1]) : 1'000'000,
+                           (argc > 2 ? strtoul(argv[2], nullptr, 10) : 16) * 1024);
 }

@@ -3,7 +3,7 @@
 
 #include "engine.hpp"
 
-namespace weft {
+namespace weft::engine {
 namespace {
 
 void park_at(const void* address) {
@@ -49,4 +49,4 @@ void wake_nobody(benchmark::State& state) {
 BENCHMARK(wake_nobody);
 
 }  // namespace
-}  // namespace weft
+}  // namespace weft::engine

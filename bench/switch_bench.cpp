@@ -5,7 +5,7 @@
 
 #include "engine.hpp"
 
-namespace weft {
+namespace weft::engine {
 namespace {
 
 using boost::context::detail::jump_fcontext;
@@ -124,4 +124,4 @@ void park_unpark(benchmark::State& state) {
 BENCHMARK(park_unpark);
 
 }  // namespace
-}  // namespace weft
+}  // namespace weft::engine

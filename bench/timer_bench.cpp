@@ -6,7 +6,7 @@
 
 #include "fiber/timer_wheel.hpp"
 
-namespace weft {
+namespace weft::engine {
 namespace {
 
 // A wheel with `count` timers due over the next minute.
@@ -52,4 +52,4 @@ void insert_and_fire(benchmark::State& state) {
 BENCHMARK(insert_and_fire)->Arg(100)->Arg(100'000)->Iterations(400'000);
 
 }  // namespace
-}  // namespace weft
+}  // namespace weft::engine

@@ -13,7 +13,7 @@
 
 namespace {
 
-using namespace weft;
+using namespace weft::engine;
 using cli::complain;
 
 constexpr const char* kRunFooter =

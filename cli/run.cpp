@@ -10,7 +10,7 @@
 #include "interpose/elf/program.hpp"
 #include "runtime/settings_environment.hpp"
 
-namespace weft::cli {
+namespace weft::engine::cli {
 
 namespace {
 
@@ -92,4 +92,4 @@ int run(const std::vector<std::string>& command, Settings settings) {
   return fail(kCannotRun, path + ": " + strerror(errno));
 }
 
-}  // namespace weft::cli
+}  // namespace weft::engine::cli

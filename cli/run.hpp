@@ -5,7 +5,7 @@
 
 #include "runtime/settings.hpp"
 
-namespace weft::cli {
+namespace weft::engine::cli {
 
 /// What a process exits with when it is `weft run` that fails, and not the command. As with env, timeout and
 /// shells.
@@ -15,4 +15,4 @@ enum ExitCode : int { kUsage = 2, kOwnFailure = 125, kCannotRun = 126, kNotFound
 /// failed.
 int run(const std::vector<std::string>& command, Settings settings);
 
-}  // namespace weft::cli
+}  // namespace weft::engine::cli

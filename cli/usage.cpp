@@ -5,7 +5,7 @@
 #include "interpose/elf/program.hpp"
 #include "run.hpp"
 
-namespace weft::cli {
+namespace weft::engine::cli {
 
 namespace {
 
@@ -115,4 +115,4 @@ std::vector<std::string> split_command(const CLI::App& app, std::vector<std::str
   return command;
 }
 
-}  // namespace weft::cli
+}  // namespace weft::engine::cli

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-namespace weft::cli {
+namespace weft::engine::cli {
 
 /// Gives `app` its usage line, "weft run [OPTIONS] [--] COMMAND [ARG...]", for --help and complaints.
 void set_usage(CLI::App& app, std::string usage);
@@ -25,4 +25,4 @@ CLI::App* add_command(CLI::App& parent, const std::string& name, const std::stri
 /// a rest.
 std::vector<std::string> split_command(const CLI::App& app, std::vector<std::string>& arguments);
 
-}  // namespace weft::cli
+}  // namespace weft::engine::cli

@@ -34,10 +34,10 @@ std::string program_path() {
 // (busybox, coreutils), the link that was executed has the name. A script that was executed is no such link:
 // its interpreter is the program.
 bool is_program(bool (*belongs)(std::string_view)) {
-  if (belongs(weft::base_name(program_path()))) return true;
+  if (belongs(weft::engine::base_name(program_path()))) return true;
   const auto* executed = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
   struct stat file, link;
-  return executed && belongs(weft::base_name(executed)) && stat(kFile, &file) == 0 &&
+  return executed && belongs(weft::engine::base_name(executed)) && stat(kFile, &file) == 0 &&
          stat(executed, &link) == 0 && file.st_dev == link.st_dev && file.st_ino == link.st_ino;
 }
 
@@ -50,27 +50,27 @@ bool carries_python() {
 // interpreter for its scripts. Where the threads of all are asked for, or of none, it is the first program
 // that does anything itself.
 bool is_host() {
-  if (carries_python()) return !is_program(&weft::is_launcher_with_python);
+  if (carries_python()) return !is_program(&weft::engine::is_launcher_with_python);
   const char* threads = getenv("WEFT_THREADS");
-  return threads && *threads && strcmp(threads, "python") != 0 && !is_program(&weft::is_launcher);
+  return threads && *threads && strcmp(threads, "python") != 0 && !is_program(&weft::engine::is_launcher);
 }
 
 void say(const std::string& text) {
   const std::string line = "weft: " + text + "\n";
-  weft::sys::call(SYS_write, STDERR_FILENO, line.data(), line.size());
+  weft::engine::sys::call(SYS_write, STDERR_FILENO, line.data(), line.size());
 }
 
 [[gnu::constructor]] void start() {
   if (!is_host()) return;
-  weft::Settings settings;
-  if (const std::string error = weft::environment::read(settings); !error.empty()) {
+  weft::engine::Settings settings;
+  if (const std::string error = weft::engine::environment::read(settings); !error.empty()) {
     say(error);
     _exit(2);
   }
-  if (!settings.children) weft::environment::withdraw();
-  weft::stats::report_at_exit(settings);
-  const int slots = weft::interpose::install(settings);
-  if (settings.dump_signal) weft::dump::on_signal(settings.dump_signal);
+  if (!settings.children) weft::engine::environment::withdraw();
+  weft::engine::stats::report_at_exit(settings);
+  const int slots = weft::engine::interpose::install(settings);
+  if (settings.dump_signal) weft::engine::dump::on_signal(settings.dump_signal);
   if (settings.verbose) {
     say("process " + std::to_string(getpid()) + ", " + program_path() +
         (settings.routing ? ", runs under Weft: " + std::to_string(slots) +

@@ -5,7 +5,7 @@
 
 #include "fiber/sys.hpp"
 
-namespace weft::detail {
+namespace weft::engine::detail {
 
 void assertion_failed(const char* condition, const char* file, int line) noexcept {
   char digits[12];
@@ -23,4 +23,4 @@ void assertion_failed(const char* condition, const char* file, int line) noexcep
   abort();
 }
 
-}  // namespace weft::detail
+}  // namespace weft::engine::detail

@@ -9,7 +9,7 @@
 #include "fiber/parking_lot.hpp"
 #include "fiber/sys.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 namespace {
 
@@ -419,4 +419,4 @@ void Carrier::reset_after_fork() noexcept {
   events_->reset_after_fork();
 }
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -11,7 +11,7 @@
 #include "fiber/signal_census.hpp"
 #include "fiber/thread_state.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 class Monitor;
 
@@ -213,4 +213,4 @@ class Carrier {
   std::atomic<bool> sleeping_{false};
 };
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <ctime>
 
-namespace weft {
+namespace weft::engine {
 
 /// A point in time, or a length of time, in nanoseconds.
 using Nanos = int64_t;
@@ -43,4 +43,4 @@ class MonotonicClock final : public Clock {
   Nanos now() noexcept override { return monotonic_now(); }
 };
 
-}  // namespace weft
+}  // namespace weft::engine

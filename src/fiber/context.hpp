@@ -13,7 +13,7 @@
 #include <sanitizer/tsan_interface.h>
 #endif
 
-namespace weft {
+namespace weft::engine {
 
 using boost::context::detail::fcontext_t;
 using boost::context::detail::make_fcontext;
@@ -79,4 +79,4 @@ class SanitizerState {
 #endif
 };
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -8,7 +8,7 @@
 
 #include "fiber/futex_lock.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 namespace {
 
@@ -69,4 +69,4 @@ void engine_free(void* memory, size_t size) noexcept {
   blocks.free = block;
 }
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -6,11 +6,11 @@
 
 #include <cstddef>
 
-namespace weft {
+namespace weft::engine {
 
 /// At least `size` bytes, zeroed, aligned as malloc's; null: no memory. Any thread; never suspends. Given
 /// back with engine_free(), and the same size, to be given out again: it does not return to the kernel.
 void* engine_allocate(size_t size) noexcept;
 void engine_free(void* memory, size_t size) noexcept;
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -6,7 +6,7 @@
 
 #include "fiber/clock.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 class EventSource {
  public:
@@ -43,4 +43,4 @@ class FutexEventSource final : public EventSource {
   std::atomic<uint32_t> interrupted_{0};
 };
 
-}  // namespace weft
+}  // namespace weft::engine

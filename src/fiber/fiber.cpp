@@ -15,7 +15,7 @@
 #include "fiber/futex_lock.hpp"
 #include "fiber/sys.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 // All blocks stand in one reserved range of addresses, of which only what is used is ever touched. So a block
 // has an index, pointers to blocks can be told from others, and all of them can be visited without a lock.
@@ -269,4 +269,4 @@ Fiber::Name Fiber::name() const noexcept {
   return std::bit_cast<Name>(std::array<uint64_t, 2>{name_[0], name_[1]});
 }
 
-}  // namespace weft
+}  // namespace weft::engine

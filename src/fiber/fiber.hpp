@@ -12,7 +12,7 @@
 #include "fiber/stack_pool.hpp"
 #include "fiber/timer_wheel.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 class Carrier;
 class Fiber;
@@ -236,4 +236,4 @@ class alignas(64) Fiber {
   const std::atomic<uint32_t>& done_word() const noexcept { return done_; }
 };
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -9,7 +9,7 @@
 
 #include "fiber/sys.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 /// A BasicLockable of four bytes for short critical sections that neither suspend nor call user code.
 /// Blocks the OS thread, not the fiber. Not async-signal-safe: a handler could interrupt the holder. In a
@@ -90,4 +90,4 @@ class [[nodiscard]] Guard {
   Lock& lock_;
 };
 
-}  // namespace weft
+}  // namespace weft::engine

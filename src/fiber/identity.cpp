@@ -9,7 +9,7 @@
 
 #include "fiber/engine_memory.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 ThreadAddresses ThreadAddresses::of_this_thread() noexcept {
   using GetGlobals = void* (*)();
@@ -54,4 +54,4 @@ int Identity::set_specific(pthread_key_t key, const void* value, uint64_t genera
   return 0;
 }
 
-}  // namespace weft
+}  // namespace weft::engine

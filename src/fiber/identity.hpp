@@ -11,7 +11,7 @@
 #include <array>
 #include <cstdint>
 
-namespace weft {
+namespace weft::engine {
 
 /// Layout of __cxa_eh_globals (Itanium C++ ABI: Exception Handling, 2.2.2), padding included: it is copied as
 /// a whole.
@@ -93,4 +93,4 @@ class Identity {
   Value* values_ = nullptr;
 };
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -3,7 +3,7 @@
 
 #include <cstddef>
 
-namespace weft {
+namespace weft::engine {
 
 /// The links of an element. An element is on at most one list per hook.
 struct ListHook {
@@ -71,4 +71,4 @@ class List {
   ListHook head_;
 };
 
-}  // namespace weft
+}  // namespace weft::engine

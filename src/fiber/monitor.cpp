@@ -10,7 +10,7 @@
 #include "fiber/private_fd.hpp"
 #include "fiber/sys.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 Monitor::~Monitor() {
   stop();
@@ -172,4 +172,4 @@ void Monitor::wait(Nanos timeout) noexcept {
   if (descriptors[1].revents) service->serve();
 }
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -9,7 +9,7 @@
 #include "fiber/clock.hpp"
 #include "fiber/futex_lock.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 class Carrier;
 
@@ -114,4 +114,4 @@ class Monitor {
   pthread_t thread_{};
 };
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -7,7 +7,7 @@
 #include "fiber/context.hpp"
 #include "fiber/sys.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 namespace {
 
@@ -45,4 +45,4 @@ void join_native_thread(pthread_t thread) noexcept {
   join(thread, nullptr);
 }
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -3,7 +3,7 @@
 
 #include <pthread.h>
 
-namespace weft {
+namespace weft::engine {
 
 /// Starts an OS thread named `name` that runs entry(argument), with all signals blocked: the program's
 /// handlers never run on it. Reaches libc's pthread_create however the process is patched. Returns 0 or an
@@ -13,4 +13,4 @@ int start_native_thread(pthread_t& thread, const char* name, void* (*entry)(void
 /// Waits for its end.
 void join_native_thread(pthread_t thread) noexcept;
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -8,7 +8,7 @@
 #include "fiber/assert.hpp"
 #include "fiber/sys.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 ParkingLot& ParkingLot::instance() noexcept {
   alignas(ParkingLot) static std::byte storage[sizeof(ParkingLot)];
@@ -133,4 +133,4 @@ void ParkingLot::reset_after_fork() noexcept {
   madvise(buckets_, kBuckets * sizeof(Bucket), MADV_DONTNEED);
 }
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -7,7 +7,7 @@
 #include "fiber/carrier.hpp"
 #include "fiber/futex_lock.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 /// One table, keyed by address, of everything in the process that waits for a semaphore, mutex, condition or
 /// thread.
@@ -110,4 +110,4 @@ class ParkingLot {
   Bucket* buckets_;
 };
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -7,7 +7,7 @@
 #include "fiber/clock.hpp"
 #include "fiber/sys.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 class Fiber;
 
@@ -88,4 +88,4 @@ class PinnedCalls {
   std::atomic<uint32_t> looked_at_{0};
 };
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -8,7 +8,7 @@
 
 #include "fiber/sys.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 namespace {
 
@@ -68,4 +68,4 @@ int next_private_fd(int fd) noexcept {
   return next == INT32_MAX ? -1 : next;
 }
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -1,7 +1,7 @@
 // The engine's own descriptors, kept out of the program's way.
 #pragma once
 
-namespace weft {
+namespace weft::engine {
 
 /// Moves `fd` to a high number, close-on-exec, where it neither takes a low number from the program nor
 /// counts for its limit, and registers it, so that routed close(), dup2(), close_range() and kin spare it.
@@ -17,4 +17,4 @@ bool is_private_fd(int fd) noexcept;
 /// The smallest private descriptor >= `fd`, or -1: for walking around them in a range.
 int next_private_fd(int fd) noexcept;
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -3,7 +3,7 @@
 
 #include "fiber/fiber.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 /// First in, first out, but for one favoured fiber; linked through the fibers. Singly, since nothing is ever
 /// taken from its middle. Not thread-safe.
@@ -87,4 +87,4 @@ class ReadyQueue {
   int in_row_ = 0, looks_ = 0;
 };
 
-}  // namespace weft
+}  // namespace weft::engine

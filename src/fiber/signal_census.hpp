@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace weft {
+namespace weft::engine {
 
 /// The signal masks of a carrier's fibers, counted: the kernel knows the mask of the OS thread only, and may
 /// hold back no signal that one of the fibers would take. A program has few different masks, most often one,
@@ -55,4 +55,4 @@ class SignalCensus {
   uint64_t blocked_by_all_ = 0;
 };
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -17,7 +17,7 @@
 #define MADV_GUARD_INSTALL 102
 #endif
 
-namespace weft {
+namespace weft::engine {
 
 namespace {
 
@@ -217,4 +217,4 @@ void StackPool::reset_after_fork() noexcept {
   class_count_ = 0;
 }
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -7,7 +7,7 @@
 
 #include "fiber/futex_lock.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 /// A stack: usable memory [base, top), growing down from top, with a guard page below base.
 struct Stack {
@@ -105,4 +105,4 @@ class StackPool {
   std::atomic<size_t> slab_count_{0};
 };
 
-}  // namespace weft
+}  // namespace weft::engine

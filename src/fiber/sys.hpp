@@ -9,7 +9,7 @@
 
 #include <cstdint>
 
-namespace weft::sys {
+namespace weft::engine::sys {
 
 namespace detail {
 inline long call(long number, long a1, long a2 = 0, long a3 = 0, long a4 = 0, long a5 = 0,
@@ -64,4 +64,4 @@ inline int thread_id() noexcept {
   return static_cast<int>(call(SYS_gettid));
 }
 
-}  // namespace weft::sys
+}  // namespace weft::engine::sys

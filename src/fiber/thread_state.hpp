@@ -1,7 +1,7 @@
 // What the engine keeps for each OS thread.
 #pragma once
 
-namespace weft {
+namespace weft::engine {
 
 class Carrier;
 
@@ -36,4 +36,4 @@ class [[nodiscard]] NoSwitchScope {
   NoSwitchScope& operator=(const NoSwitchScope&) = delete;
 };
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -2,7 +2,7 @@
 
 #include "fiber/assert.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 void TimerWheel::insert(Timer& timer, Nanos deadline) noexcept {
   // A deadline before the position is due already: counting it from the position keeps the wheel's order.
@@ -82,4 +82,4 @@ void TimerWheel::clear() noexcept {
   size_ = 0;
 }
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -8,7 +8,7 @@
 #include "fiber/clock.hpp"
 #include "fiber/intrusive_list.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 /// A pending deadline. Lives inside what it belongs to; linked while pending.
 struct Timer : ListHook {
@@ -97,4 +97,4 @@ class TimerWheel {
   uint64_t placements_ = 0;
 };
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -7,7 +7,7 @@
 
 #include "host/safe_memory.hpp"
 
-namespace weft::host {
+namespace weft::engine::host {
 
 /// Reads `size` bytes from `begin` on, one by one, through a window. Async-signal-safe.
 class ByteReader {
@@ -40,4 +40,4 @@ class ByteReader {
   uint8_t window_[128];
 };
 
-}  // namespace weft::host
+}  // namespace weft::engine::host

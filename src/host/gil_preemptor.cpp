@@ -28,7 +28,7 @@
 //   next request starts a new one. A helper that stands between its asking finalizing() and its being
 //   refused is waited for.
 
-namespace weft::host {
+namespace weft::engine::host {
 
 namespace {
 
@@ -248,4 +248,4 @@ void GilPreemptor::reset_after_fork() noexcept {
   delete helper_.exchange(nullptr);
 }
 
-}  // namespace weft::host
+}  // namespace weft::engine::host

@@ -7,7 +7,7 @@
 #include "fiber/monitor.hpp"
 #include "host/python.hpp"
 
-namespace weft::host {
+namespace weft::engine::host {
 
 /// Makes the running fiber drop the GIL at its next check, by wanting it: CPython makes the holder hand over
 /// to a thread that has waited for the switch interval, and the condition it then waits on is routed, which
@@ -72,4 +72,4 @@ class GilPreemptor final : public Preemptor {
   int waits_ = 0;
 };
 
-}  // namespace weft::host
+}  // namespace weft::engine::host

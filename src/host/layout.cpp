@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-namespace weft::host {
+namespace weft::engine::host {
 
 namespace {
 
@@ -205,4 +205,4 @@ bool says_free_threaded(const PythonApi& api, unsigned long version) noexcept {
   return read_offsets(api, version, words) && words[kFreeThreaded] != 0;
 }
 
-}  // namespace weft::host
+}  // namespace weft::engine::host

@@ -5,7 +5,7 @@
 
 #include "host/python_api.hpp"
 
-namespace weft::host {
+namespace weft::engine::host {
 
 /// Where an instance's dictionary and its array of attributes are found.
 enum class AttributePlace : uint8_t {
@@ -77,4 +77,4 @@ bool find_layout(const PythonApi& api, unsigned long version, Layout& layout) no
 /// Whether the interpreter says of itself that it has no GIL.
 bool says_free_threaded(const PythonApi& api, unsigned long version) noexcept;
 
-}  // namespace weft::host
+}  // namespace weft::engine::host

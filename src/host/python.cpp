@@ -11,7 +11,7 @@
 
 #include "host/safe_memory.hpp"
 
-namespace weft::host {
+namespace weft::engine::host {
 
 constinit std::atomic<Python*> Python::instance_{nullptr};
 
@@ -230,4 +230,4 @@ void Python::resume_thread_state(void* state) noexcept {
   if (void** slot = thread_state_slot()) *slot = state;
 }
 
-}  // namespace weft::host
+}  // namespace weft::engine::host

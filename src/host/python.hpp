@@ -7,7 +7,7 @@
 #include "host/layout.hpp"
 #include "host/python_api.hpp"
 
-namespace weft::host {
+namespace weft::engine::host {
 
 /// What the engine must know of an interpreter, asked through functions found by name, so that one build
 /// serves every CPython from 3.11 on, in a shared library or in the executable. There is at most one; it is
@@ -114,4 +114,4 @@ class Python {
   std::atomic<size_t> slot_offset_{kUnknown};
 };
 
-}  // namespace weft::host
+}  // namespace weft::engine::host

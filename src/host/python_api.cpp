@@ -2,7 +2,7 @@
 
 #include <dlfcn.h>
 
-namespace weft::host {
+namespace weft::engine::host {
 
 namespace {
 
@@ -38,4 +38,4 @@ bool PythonApi::resolve(void* handle) noexcept {
          look_up(handle, at_exit, "Py_AtExit");
 }
 
-}  // namespace weft::host
+}  // namespace weft::engine::host

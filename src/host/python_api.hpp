@@ -1,7 +1,7 @@
 // The functions of CPython's C API that the engine calls, found by name in the running process.
 #pragma once
 
-namespace weft::host {
+namespace weft::engine::host {
 
 /// The interpreter's own types, seen from outside: addresses.
 using ThreadStatePointer = void*;
@@ -34,4 +34,4 @@ struct PythonApi {
   bool resolve(void* handle) noexcept;
 };
 
-}  // namespace weft::host
+}  // namespace weft::engine::host

@@ -7,7 +7,7 @@
 #include "host/python_text.hpp"
 #include "host/safe_memory.hpp"
 
-namespace weft::host {
+namespace weft::engine::host {
 
 namespace {
 
@@ -253,4 +253,4 @@ size_t describe_python_frame(const Python& python, const ThreadStateInfo& thread
   return sink.size();
 }
 
-}  // namespace weft::host
+}  // namespace weft::engine::host

@@ -6,7 +6,7 @@
 #include "host/text_sink.hpp"
 #include "host/thread_states.hpp"
 
-namespace weft::host {
+namespace weft::engine::host {
 
 // All of these take no lock, run no Python, allocate nothing and survive any pointer they meet: they may be
 // called on the monitor's thread without the GIL, and from a crash handler. Of a thread that runs meanwhile
@@ -33,4 +33,4 @@ int write_python_stack(const Python& python, const ThreadStateInfo& thread, Text
 size_t describe_python_frame(const Python& python, const ThreadStateInfo& thread, char* buffer,
                              size_t size) noexcept;
 
-}  // namespace weft::host
+}  // namespace weft::engine::host

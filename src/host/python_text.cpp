@@ -6,7 +6,7 @@
 #include "host/byte_reader.hpp"
 #include "host/safe_memory.hpp"
 
-namespace weft::host {
+namespace weft::engine::host {
 
 namespace {
 
@@ -89,4 +89,4 @@ bool python_text_is(const Layout& layout, uintptr_t object, std::string_view tex
          memcmp(present, text.data(), text.size()) == 0;
 }
 
-}  // namespace weft::host
+}  // namespace weft::engine::host

@@ -7,7 +7,7 @@
 #include "host/layout.hpp"
 #include "host/text_sink.hpp"
 
-namespace weft::host {
+namespace weft::engine::host {
 
 /// No file system has longer names.
 inline constexpr uint64_t kMaxPythonText = 1024;
@@ -20,4 +20,4 @@ void write_python_text(const Layout& layout, uintptr_t object, TextSink& sink,
 /// Whether it is a string object that holds `text`, which is ASCII. Async-signal-safe; survives any pointer.
 bool python_text_is(const Layout& layout, uintptr_t object, std::string_view text) noexcept;
 
-}  // namespace weft::host
+}  // namespace weft::engine::host

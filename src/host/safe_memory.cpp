@@ -7,7 +7,7 @@
 
 #include "fiber/sys.hpp"
 
-namespace weft::host {
+namespace weft::engine::host {
 
 bool read_memory(uintptr_t address, void* out, size_t size) noexcept {
   // The kernel copies, so that an unmapped page is an error and not a fault. The process id is asked for each
@@ -28,4 +28,4 @@ bool detail::read_through_proc(uintptr_t address, void* out, size_t size) noexce
   return read == static_cast<long>(size);
 }
 
-}  // namespace weft::host
+}  // namespace weft::engine::host

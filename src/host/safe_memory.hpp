@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace weft::host {
+namespace weft::engine::host {
 
 /// Copies `size` bytes at `address` to `out`. False, with `out` undefined, if not all of them can be read; a
 /// bad address does no harm. Async-signal-safe, any thread. About 0.3 us.
@@ -20,4 +20,4 @@ namespace detail {
 bool read_through_proc(uintptr_t address, void* out, size_t size) noexcept;
 }  // namespace detail
 
-}  // namespace weft::host
+}  // namespace weft::engine::host

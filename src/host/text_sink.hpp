@@ -7,7 +7,7 @@
 
 #include "fiber/sys.hpp"
 
-namespace weft::host {
+namespace weft::engine::host {
 
 /// Takes text. Implementations meant for crash handlers must be async-signal-safe; those who write never
 /// allocate.
@@ -75,4 +75,4 @@ class BufferSink final : public TextSink {
   size_t used_ = 0;
 };
 
-}  // namespace weft::host
+}  // namespace weft::engine::host

@@ -5,7 +5,7 @@
 #include "host/python_text.hpp"
 #include "host/safe_memory.hpp"
 
-namespace weft::host {
+namespace weft::engine::host {
 
 namespace {
 
@@ -149,4 +149,4 @@ void write_thread_name(const Python& python, const ThreadStateInfo& thread, Text
     write_python_text(*layout, name, sink, kMaxName);
 }
 
-}  // namespace weft::host
+}  // namespace weft::engine::host

@@ -6,7 +6,7 @@
 #include "host/text_sink.hpp"
 #include "host/thread_states.hpp"
 
-namespace weft::host {
+namespace weft::engine::host {
 
 /// Writes the name of a thread that `threading` has started, as threading.Thread.name has it; nothing of
 /// others: the main thread, threads of _thread or of C code. Up to 3.13 the operating system does not know
@@ -16,4 +16,4 @@ namespace weft::host {
 /// and every step is checked. Takes no lock, runs no Python, allocates nothing and survives any pointer.
 void write_thread_name(const Python& python, const ThreadStateInfo& thread, TextSink& sink) noexcept;
 
-}  // namespace weft::host
+}  // namespace weft::engine::host

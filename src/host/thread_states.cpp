@@ -3,7 +3,7 @@
 #include "fiber/carrier.hpp"
 #include "host/safe_memory.hpp"
 
-namespace weft::host {
+namespace weft::engine::host {
 
 namespace {
 
@@ -100,4 +100,4 @@ GilHolder read_gil_holder(const Python& python, ThreadStateInfo& info) noexcept 
   return read_thread_state(python, holder, info) ? GilHolder::kSomebody : GilHolder::kUnknown;
 }
 
-}  // namespace weft::host
+}  // namespace weft::engine::host

@@ -6,7 +6,7 @@
 #include "fiber/fiber.hpp"
 #include "host/python.hpp"
 
-namespace weft::host {
+namespace weft::engine::host {
 
 /// One PyThreadState, as it was when it was read.
 struct ThreadStateInfo {
@@ -47,4 +47,4 @@ enum class GilHolder : uint8_t { kNobody, kSomebody, kUnknown };
 /// Who holds the main interpreter's GIL at this moment. With kSomebody `info` is the holder's.
 GilHolder read_gil_holder(const Python& python, ThreadStateInfo& info) noexcept;
 
-}  // namespace weft::host
+}  // namespace weft::engine::host

@@ -7,7 +7,7 @@
 
 #include "interpose/calls.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -71,4 +71,4 @@ int routed::cnd_timedwait(cnd_t* condition, mtx_t* mutex, const timespec* time) 
                                                     reinterpret_cast<pthread_mutex_t*>(mutex), time));
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

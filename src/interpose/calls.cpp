@@ -5,7 +5,7 @@
 #include "fiber/context.hpp"
 #include "interpose/elf/libc_symbol.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -87,4 +87,4 @@ void resolve_calls() noexcept {
 #undef WEFT_RESOLVE
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

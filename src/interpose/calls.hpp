@@ -35,7 +35,7 @@
 #include "interpose/calls/sockets.hpp"
 #include "interpose/calls/threads.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 enum class Family : uint8_t {
   kSockets,
@@ -126,4 +126,4 @@ std::span<const Call> all_calls() noexcept;
 /// Fills in namespace real. Idempotent; takes the loader's lock.
 void resolve_calls() noexcept;
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

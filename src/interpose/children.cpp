@@ -22,7 +22,7 @@
 #include "interpose/files_offload.hpp"
 #include "poll/poller.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -178,4 +178,4 @@ int routed::pclose(FILE* stream) noexcept {
   return offload(WEFT_CALL(pclose), stream);
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

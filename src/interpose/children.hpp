@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 /// Which children, and which changes of theirs: the arguments of waitid.
 struct ChildSelection {
@@ -43,4 +43,4 @@ class ChildWatch {
   uint32_t seen_ = 0;
 };
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

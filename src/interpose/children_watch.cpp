@@ -8,7 +8,7 @@
 #include "interpose/children.hpp"
 #include "interpose/files.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -101,4 +101,4 @@ int ChildWatch::wait(const char* call) noexcept {
   }));
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -10,7 +10,7 @@
 #include "interpose/support.hpp"
 #include "runtime/runtime.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -96,4 +96,4 @@ int routed::pthread_cond_broadcast(pthread_cond_t* condition) noexcept {
   return real::pthread_cond_broadcast(condition);
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -12,7 +12,7 @@
 
 #include "fiber/sys.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -142,4 +142,4 @@ bool has_descriptors(const msghdr& message) noexcept {
   return found;
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -5,7 +5,7 @@
 
 #include "fiber/clock.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 /// Whether the description behind `fd` has O_NONBLOCK: 1 or 0, or a negated errno.
 int is_nonblocking(int fd) noexcept;
@@ -29,4 +29,4 @@ void note_received_sockets(const msghdr& message) noexcept;
 /// True if `message` brought descriptors.
 bool has_descriptors(const msghdr& message) noexcept;
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

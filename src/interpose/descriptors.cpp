@@ -14,7 +14,7 @@
 #include "interpose/support.hpp"
 #include "poll/poller.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -115,4 +115,4 @@ int routed::closedir(DIR* directory) noexcept {
   return real::closedir(directory);
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -11,7 +11,7 @@
 #include "interpose/files.hpp"
 #include "interpose/files_offload.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -200,4 +200,4 @@ int routed::semop(int set, sembuf* operations, size_t count) noexcept {
   return real::semop(set, operations, count);
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -3,7 +3,7 @@
 
 #include "interpose/calls.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -124,4 +124,4 @@ int routed::eventfd_write(int fd, eventfd_t value) noexcept {
   return real::eventfd_write(fd, value);
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

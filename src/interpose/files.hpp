@@ -7,7 +7,7 @@
 #include "interpose/sockets_wait.hpp"
 #include "interpose/support.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 /// A read or write as a fiber asked for it.
 struct Transfer {
@@ -94,4 +94,4 @@ bool terminal_gives_up(int fd) noexcept;
 ssize_t read_terminal(const Transfer& transfer) noexcept;
 ssize_t write_terminal(const Transfer& transfer) noexcept;
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

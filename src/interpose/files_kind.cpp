@@ -14,7 +14,7 @@
 #include "fiber/sys.hpp"
 #include "poll/offload_pool.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -192,4 +192,4 @@ void disk_was_used(Nanos start) noexcept {
   if (now - start > kSlow) g_disk_quick_from.store(now + kSlowFor, std::memory_order_relaxed);
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -7,7 +7,7 @@
 
 #include "fiber/clock.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 enum class FileKind : uint8_t {
   kUnknown,  ///< no such file, or the kernel does not say
@@ -50,4 +50,4 @@ void disk_was_used(Nanos start) noexcept;
 /// Calls that move more are never made on the carrier.
 inline constexpr size_t kSmallTransfer = 64 * 1024;
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

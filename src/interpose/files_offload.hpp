@@ -4,7 +4,7 @@
 #include "interpose/support.hpp"
 #include "poll/offload_pool.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 struct CallSite {
   const char* call;
@@ -27,4 +27,4 @@ auto offload(const CallSite& site, Function* function, Args... args) noexcept {
 /// For the first two arguments of offload(), in a routed function.
 #define WEFT_CALL(call) CallSite{#call, __builtin_return_address(0)}, real::call
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -17,7 +17,7 @@
 #include "poll/file_io.hpp"
 #include "poll/poller.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -191,4 +191,4 @@ int routed::__openat_2(int directory, const char* path, int flags) noexcept {
   return real::__openat_2(directory, path, flags);
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -5,7 +5,7 @@
 #include "interpose/files_offload.hpp"
 #include "poll/file_io.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 int routed::fsync(int fd) noexcept {
   if (current_fiber()) return int_result(file_io::fsync(fd, false));
@@ -61,4 +61,4 @@ ssize_t routed::copy_file_range(int in, off_t* in_offset, int out, off_t* out_of
   return offload(WEFT_CALL(copy_file_range), in, in_offset, out, out_offset, length, flags);
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

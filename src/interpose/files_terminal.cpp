@@ -13,7 +13,7 @@
 #include "interpose/files.hpp"
 #include "poll/poller.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -116,4 +116,4 @@ ssize_t write_terminal(const Transfer& t) noexcept {
   return error ? fail(error) : libc_result(result);
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

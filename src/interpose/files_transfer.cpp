@@ -26,7 +26,7 @@
 #include "poll/offload_pool.hpp"
 #include "poll/poller.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -356,4 +356,4 @@ ssize_t transfer(const Transfer& t) noexcept {
   return repeat(t, cursor, false, result, [&]() noexcept { return now_or_never(t, t.vectors, t.count); });
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

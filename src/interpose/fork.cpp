@@ -6,7 +6,7 @@
 #include "interpose/support.hpp"
 #include "runtime/runtime.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 // Called by weft_vfork in the child and then in the parent, which was suspended meanwhile. The two share
 // memory: what the child noted here is still there for the parent to take back.
@@ -32,4 +32,4 @@ pid_t routed::_Fork() noexcept {
   return child;
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

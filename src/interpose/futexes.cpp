@@ -11,7 +11,7 @@
 #include "interpose/support.hpp"
 #include "runtime/runtime.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -81,4 +81,4 @@ long routed::syscall(long number, ...) noexcept {
   return result_of(sys::call(number, a[0], a[1], a[2], a[3], a[4], a[5]));
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -25,7 +25,7 @@
 #include "runtime/dump.hpp"
 #include "runtime/runtime.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -219,4 +219,4 @@ Report report() {
   return {pins(), native_threads()};
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

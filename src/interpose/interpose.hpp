@@ -8,11 +8,11 @@
 #include "host/text_sink.hpp"
 #include "runtime/settings.hpp"
 
-namespace weft {
+namespace weft::engine {
 class Runtime;
 }
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 /// Routes the calls of every loaded object, and of those loaded later, to the engine. The runtime itself
 /// starts when the first thread that is to be a fiber is created; until then routed calls go straight to
@@ -50,4 +50,4 @@ struct Report {
 /// What was counted so far. Any thread.
 Report report();
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -7,7 +7,7 @@
 #include "interpose/calls.hpp"
 #include "interpose/support.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -78,4 +78,4 @@ void run_key_destructors(Fiber& fiber) noexcept {
   }
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

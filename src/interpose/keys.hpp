@@ -3,9 +3,9 @@
 
 #include "fiber/fiber.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 /// Calls the destructors of what `fiber`, which runs and is about to end, holds under keys.
 void run_key_destructors(Fiber& fiber) noexcept;
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

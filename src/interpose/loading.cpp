@@ -12,7 +12,7 @@
 
 extern "C" void* weft_call_from(void* a0, void* a1, void* a2, void* function, const void* return_site);
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -120,4 +120,4 @@ int routed::dlclose(void* handle) noexcept {
   return result;
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -16,7 +16,7 @@
 #include "interpose/support.hpp"
 #include "runtime/runtime.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -193,4 +193,4 @@ int routed::pthread_spin_lock(pthread_spinlock_t* lock) noexcept {
   return 0;
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

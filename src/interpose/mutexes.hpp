@@ -6,7 +6,7 @@
 #include "fiber/fiber.hpp"
 #include "host/text_sink.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 /// The number by which a fiber is known where libc keeps kernel thread ids: above any such id, and not 0.
 int thread_tag(const Fiber& fiber) noexcept;
@@ -22,4 +22,4 @@ int unlock_mutex(pthread_mutex_t* mutex) noexcept;
 /// locks.
 void describe_holder(const WaitReason& reason, host::TextSink& sink) noexcept;
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

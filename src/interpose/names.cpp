@@ -11,7 +11,7 @@
 
 #include "interpose/names_answers.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -219,4 +219,4 @@ int routed::res_send(const unsigned char* message, int length, unsigned char* an
   return offload_host(WEFT_CALL(res_send), message, length, answer, size);
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

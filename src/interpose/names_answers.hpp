@@ -19,7 +19,7 @@
 #include "interpose/calls.hpp"
 #include "interpose/files_offload.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 /// The last answers that a fiber was given, one for each kind of entry. Freed as the fiber ends.
 class NameAnswers {
@@ -97,4 +97,4 @@ Entry* offload_answer(const CallSite& site, Entry* (*function)(Args...), Reentra
 /// For the first three arguments of offload_answer(), in a routed function.
 #define WEFT_ANSWER(call) CallSite{#call, __builtin_return_address(0)}, real::call, real::call##_r
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

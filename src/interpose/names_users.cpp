@@ -1,7 +1,7 @@
 // Names: users and groups.
 #include "interpose/names_answers.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 passwd* routed::getpwnam(const char* name) noexcept {
   return offload_answer(WEFT_ANSWER(getpwnam), name);
@@ -68,4 +68,4 @@ int routed::getlogin_r(char* name, size_t size) noexcept {
   return offload(WEFT_CALL(getlogin_r), name, size);
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

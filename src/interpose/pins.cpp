@@ -12,7 +12,7 @@
 #include "fiber/sys.hpp"
 #include "fiber/thread_state.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -103,4 +103,4 @@ uint64_t native_threads() noexcept {
   return g_native_threads.load(std::memory_order_relaxed);
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

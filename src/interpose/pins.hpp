@@ -8,7 +8,7 @@
 #include "fiber/pinned_calls.hpp"
 #include "interpose/interpose.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 /// Put around a call of libc's own function that may block the carrier. When it blocked, and took longer than
 /// kPinThreshold, it is counted as a pin of `call`, made from the code at `caller`. Meanwhile a dump can tell
@@ -40,4 +40,4 @@ std::vector<Pin> pins();
 void count_native_thread() noexcept;
 uint64_t native_threads() noexcept;
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -3,7 +3,7 @@
 #include "interpose/polling_wait.hpp"
 #include "interpose/signals.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -149,4 +149,4 @@ int routed::epoll_pwait2(int set, epoll_event* events, int count, const timespec
                         "epoll_pwait2");
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -7,7 +7,7 @@
 #include "interpose/polling_wait.hpp"
 #include "interpose/signals.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -181,4 +181,4 @@ int routed::pselect(int count, fd_set* readable, fd_set* writable, fd_set* excep
       libc_result(select_as_fiber(count, readable, writable, exceptional, deadline, mask, "pselect")));
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

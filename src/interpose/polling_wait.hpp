@@ -7,7 +7,7 @@
 #include "fiber/clock.hpp"
 #include "interpose/sockets_wait.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 /// The bits of a mask as the kernel takes them; its size is kMaskSize.
 inline const uint64_t* mask_bits(const sigset_t* mask) noexcept {
@@ -70,4 +70,4 @@ class WaitArray {
   FdWait* waits_;
 };
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -5,7 +5,7 @@
 #include "poll/offload_pool.hpp"
 #include "runtime/runtime.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -198,4 +198,4 @@ int routed::pthread_once(pthread_once_t* control, void (*initialise)()) noexcept
   return error;
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

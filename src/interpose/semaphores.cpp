@@ -9,7 +9,7 @@
 #include "poll/offload_pool.hpp"
 #include "runtime/runtime.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -137,4 +137,4 @@ void wake_deferred_semaphores() noexcept {
     if (const void* semaphore = slot.exchange(nullptr)) ParkingLot::instance().wake_all(semaphore);
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -1,9 +1,9 @@
 // Semaphores posted in signal handlers.
 #pragma once
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 /// Wakes the waiters of semaphores that handlers have posted since the last call. Part of the attention hook.
 void wake_deferred_semaphores() noexcept;
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

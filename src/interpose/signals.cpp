@@ -17,7 +17,7 @@
 #include "runtime/dump.hpp"
 #include "runtime/runtime.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -298,4 +298,4 @@ int routed::siginterrupt(int number, int interrupt) noexcept {
   return routed::sigaction(number, &action, nullptr);
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -5,7 +5,7 @@
 
 #include "fiber/carrier.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 /// Signals have numbers from 1 to below this.
 inline constexpr int kSignalLimit = 65;
@@ -75,4 +75,4 @@ class [[nodiscard]] SignalMaskScope {
   bool interrupted_ = false;
 };
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -15,7 +15,7 @@
 #include "interpose/calls.hpp"
 #include "interpose/signals.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -104,4 +104,4 @@ void routed::__longjmp_chk(__jmp_buf_tag* target, int value) noexcept {
   __builtin_unreachable();
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -18,7 +18,7 @@
 #include "interpose/threads.hpp"
 #include "poll/poller.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -316,4 +316,4 @@ int routed::sigpause(int mask) noexcept {
   return routed::__sigpause(mask, 0);
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

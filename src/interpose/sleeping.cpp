@@ -2,7 +2,7 @@
 #include "interpose/calls.hpp"
 #include "interpose/support.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -74,4 +74,4 @@ void routed::thrd_yield() noexcept {
   Carrier::current()->yield();
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

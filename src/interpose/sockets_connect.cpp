@@ -20,7 +20,7 @@
 #include "interpose/sockets_wait.hpp"
 #include "poll/offload_pool.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -174,4 +174,4 @@ int routed::setsockopt(int fd, int level, int option, const void* value, socklen
   return real::setsockopt(fd, level, option, value, size);
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

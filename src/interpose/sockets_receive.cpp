@@ -10,7 +10,7 @@
 #include "interpose/sockets_vector.hpp"
 #include "interpose/sockets_wait.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -231,4 +231,4 @@ int routed::recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, times
   return static_cast<int>(received > 0 ? static_cast<ssize_t>(received) : libc_result(result));
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

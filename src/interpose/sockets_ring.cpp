@@ -11,7 +11,7 @@
 #include "fiber/private_fd.hpp"
 #include "fiber/sys.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -144,4 +144,4 @@ long accept_by_ring(int fd, sockaddr* address, socklen_t* address_length, int fl
   return present ? present->accept(fd, address, address_length, flags) : kNoRing;
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -3,7 +3,7 @@
 
 #include <sys/socket.h>
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 /// accept4(2) that never waits, on a listener whose O_NONBLOCK must not be touched since others may share it:
 /// by way of a small io_uring, one for the process, made when first used. Returns what the system call would:
@@ -13,4 +13,4 @@ long accept_by_ring(int fd, sockaddr* address, socklen_t* address_length, int fl
 
 inline constexpr long kNoRing = -4096;  // no errno
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -10,7 +10,7 @@
 #include "interpose/sockets_vector.hpp"
 #include "interpose/sockets_wait.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -131,4 +131,4 @@ int routed::sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) noexc
   return static_cast<int>(sent);
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -20,7 +20,7 @@
 #include "poll/file_io.hpp"
 #include "poll/offload_pool.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -216,4 +216,4 @@ ssize_t routed::vmsplice(int fd, const iovec* vectors, size_t count, unsigned fl
   }
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

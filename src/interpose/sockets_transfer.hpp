@@ -5,7 +5,7 @@
 
 #include <cstddef>
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 /// sendmsg(2) as a fiber, once an attempt has failed with `-EAGAIN` or sent only `result` bytes of `message`.
 /// Returns what the system call would: a count or a negated errno.
@@ -15,4 +15,4 @@ long finish_send(int fd, const msghdr& message, int flags, long result, const ch
 long send_message(int fd, const msghdr& message, int flags, const char* call) noexcept;
 long receive_message(int fd, msghdr& message, int flags, const char* call) noexcept;
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

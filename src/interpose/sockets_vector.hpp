@@ -6,7 +6,7 @@
 
 #include <cstddef>
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 /// Walks through an array of buffers that belongs to the caller and is not to be changed, nor copied whole.
 class BufferCursor {
@@ -48,4 +48,4 @@ class BufferCursor {
   iovec rest_{};
 };
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

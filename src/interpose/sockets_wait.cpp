@@ -2,7 +2,7 @@
 
 #include "interpose/descriptor_state.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -63,4 +63,4 @@ int IoWait::next_blindly() noexcept {
   return wake == Wake::kTimeout && until < deadline_ ? 0 : finish(wake);
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -6,7 +6,7 @@
 #include "interpose/support.hpp"
 #include "poll/poller.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 /// Sets errno from a system call's result, a value or a negated errno, and returns what libc's function does.
 /// Not inlined: the address of errno must not be kept from before a switch.
@@ -89,4 +89,4 @@ class IoWait {
   bool asked_ = false;
 };
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -11,7 +11,7 @@
 #include "interpose/files_kind.hpp"
 #include "interpose/sockets_wait.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -109,4 +109,4 @@ int routed::getchar() noexcept {
   WEFT_READ_STREAM(getchar, stdin, has_input(stdin), EOF);
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -8,11 +8,11 @@
 #include "fiber/parking_lot.hpp"
 #include "interpose/pins.hpp"
 
-namespace weft::host {
+namespace weft::engine::host {
 class Python;
 }
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 /// An interpreter whose fibers must not switch while they hold its lock, because it could not be found out
 /// where it keeps the present thread's state. Normally there is none.
@@ -71,4 +71,4 @@ class ErrnoKeeper {
   int error_;
 };
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -21,7 +21,7 @@
 #include "interpose/threads_refused.hpp"
 #include "runtime/runtime.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -339,4 +339,4 @@ pid_t routed::gettid() noexcept {
   return !self || self->is_main() ? real::gettid() : thread_tag(*self);
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

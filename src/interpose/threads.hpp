@@ -6,7 +6,7 @@
 #include "fiber/fiber.hpp"
 #include "runtime/settings.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 /// The fiber a pthread_t names, or null if it names an OS thread.
 Fiber* fiber_of(pthread_t thread) noexcept;
@@ -14,4 +14,4 @@ Fiber* fiber_of(pthread_t thread) noexcept;
 /// Called by install(): what pthread_create starts the runtime with.
 void set_thread_settings(const Settings& settings) noexcept;
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

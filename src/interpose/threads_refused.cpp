@@ -14,7 +14,7 @@
 #include "fiber/sys.hpp"
 #include "host/text_sink.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 namespace {
 
@@ -124,4 +124,4 @@ void report_refused_thread(size_t stack_size) noexcept {
   line << "\n";
 }
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -3,7 +3,7 @@
 
 #include <cstddef>
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 
 /// Says on standard error what keeps the engine from making another fiber, and what to do about it; once a
 /// process, since a program may try again and again, and its own message (Python's "can't start new thread")
@@ -11,4 +11,4 @@ namespace weft::interpose {
 /// memory of its own: there may be none left. Keeps errno.
 void report_refused_thread(size_t stack_size) noexcept;
 
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -12,7 +12,7 @@
 #include "fiber/sys.hpp"
 #include "poll/fd_table.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 // What is passed to epoll is passed on as it comes.
 static_assert(EPOLLIN == POLLIN && EPOLLOUT == POLLOUT && EPOLLPRI == POLLPRI && EPOLLERR == POLLERR &&
@@ -235,4 +235,4 @@ void EpollPoller::deliver(const epoll_event& event) noexcept {
   if (waits_left && control(EPOLL_CTL_MOD, entry, fd, wanted) < 0) file_is_gone(entry);
 }
 
-}  // namespace weft
+}  // namespace weft::engine

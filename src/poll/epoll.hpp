@@ -7,7 +7,7 @@
 
 #include "poll/poller.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 /// One epoll set. A descriptor is registered with EPOLLONESHOT when a fiber first waits for it and armed anew
 /// by EPOLL_CTL_MOD for each wait, though that costs a system call: a set that stays armed cannot notice that
@@ -49,4 +49,4 @@ class EpollPoller final : public Poller {
   epoll_event events_[kEventsAtOnce];
 };
 
-}  // namespace weft
+}  // namespace weft::engine

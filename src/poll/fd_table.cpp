@@ -4,7 +4,7 @@
 
 #include "fiber/sys.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 constinit std::atomic<FdEntry*> FdTable::chunks_[kChunks];
 constinit std::atomic<int> FdTable::process_{0};
@@ -42,4 +42,4 @@ bool FdTable::inherited() noexcept {
   return process != 0 && process != process_id();
 }
 
-}  // namespace weft
+}  // namespace weft::engine

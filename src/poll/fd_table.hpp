@@ -7,7 +7,7 @@
 #include "fiber/futex_lock.hpp"
 #include "poll/poller.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 /// The waits for one descriptor number, on all carriers. All zeros is a valid entry that was never used.
 struct FdEntry {
@@ -89,4 +89,4 @@ class FdTable {
   static std::atomic<int> process_;
 };
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -6,7 +6,7 @@
 #include "poll/offload_pool.hpp"
 #include "poll/poller.hpp"
 
-namespace weft::file_io {
+namespace weft::engine::file_io {
 
 namespace {
 
@@ -61,4 +61,4 @@ long fallocate(int fd, int mode, off_t offset, off_t length) noexcept {
   return perform({Kind::kFallocate, fd, nullptr, mode, offset, length, "fallocate"});
 }
 
-}  // namespace weft::file_io
+}  // namespace weft::engine::file_io

@@ -8,7 +8,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-namespace weft::file_io {
+namespace weft::engine::file_io {
 
 /// offset -1: at the file's position, which moves.
 long readv(int fd, const iovec* vectors, int count, off_t offset) noexcept;
@@ -17,4 +17,4 @@ long openat(int directory, const char* path, int flags, mode_t mode) noexcept;
 long fsync(int fd, bool data_only) noexcept;
 long fallocate(int fd, int mode, off_t offset, off_t length) noexcept;
 
-}  // namespace weft::file_io
+}  // namespace weft::engine::file_io

@@ -6,7 +6,7 @@
 #include "fiber/private_fd.hpp"
 #include "fiber/sys.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 namespace {
 
@@ -128,4 +128,4 @@ long IoRing::enter(uint32_t least, Nanos timeout, uint32_t flags) noexcept {
                    sizeof argument);
 }
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -7,7 +7,7 @@
 
 #include "fiber/clock.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 /// The two queues shared with the kernel, and the system call that serves both. Used by one thread, the one
 /// that calls enable(), unless said otherwise.
@@ -86,4 +86,4 @@ class IoRing {
   std::atomic<uint32_t> tail_{0};  // written by the ring's thread only
 };
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -12,7 +12,7 @@
 #include "fiber/sys.hpp"
 #include "poll/fd_table.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 namespace {
 
@@ -309,4 +309,4 @@ long UringPoller::file_operation(const FileOperation& operation) noexcept {
   return file.result;
 }
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -4,7 +4,7 @@
 #include "poll/io_ring.hpp"
 #include "poll/poller.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 /// One ring. Each wait is a poll request of its own, made when the carrier polls next: a hundred fibers that
 /// park cost one system call, which is also the one that waits. A request holds on to the file itself, not
@@ -51,4 +51,4 @@ class UringPoller final : public Poller {
   bool interrupted_ = false;  // the next poll that would block is not to
 };
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -6,7 +6,7 @@
 #include "fiber/native_thread.hpp"
 #include "fiber/sys.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 // Lives on the stack of the fiber that waits for it: nothing of it may be touched once the fiber was
 // unparked.
@@ -186,4 +186,4 @@ void OffloadPool::reset_after_fork() noexcept {
   has_ended_ = false;
 }
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -10,7 +10,7 @@
 #include "fiber/carrier.hpp"
 #include "fiber/futex_lock.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 /// Grows with demand, up to a limit, and shrinks when idle. Its threads block all signals.
 class OffloadPool {
@@ -70,4 +70,4 @@ class OffloadPool {
   bool has_ended_ = false;
 };
 
-}  // namespace weft
+}  // namespace weft::engine

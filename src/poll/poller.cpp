@@ -13,7 +13,7 @@
 #include "poll/fd_table.hpp"
 #include "poll/io_uring.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 static_assert(kAlwaysReported == (POLLERR | POLLHUP | POLLNVAL));
 
@@ -206,4 +206,4 @@ void Poller::reset_after_fork() noexcept {
   renew();
 }
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -7,7 +7,7 @@
 
 #include "fiber/carrier.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 enum class Backend : uint8_t { kAuto, kIoUring, kEpoll };
 const char* to_string(Backend backend) noexcept;
@@ -149,4 +149,4 @@ int poll_now(std::span<FdWait> waits) noexcept;
 /// What poll(2) may report of a wait that it was not asked for.
 inline constexpr short kAlwaysReported = 0x008 | 0x010 | 0x020;  // POLLERR, POLLHUP, POLLNVAL
 
-}  // namespace weft
+}  // namespace weft::engine

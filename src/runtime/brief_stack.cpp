@@ -1,6 +1,6 @@
 #include "runtime/brief_stack.hpp"
 
-namespace weft::dump {
+namespace weft::engine::dump {
 
 BriefStack::BriefStack(const Frame* frames, size_t count) noexcept : frames_(frames), count_(count) {
   round_.frames = 0;
@@ -50,4 +50,4 @@ bool BriefStack::next(Item& item) noexcept {
   return true;
 }
 
-}  // namespace weft::dump
+}  // namespace weft::engine::dump

@@ -5,7 +5,7 @@
 
 #include "runtime/dump_stack.hpp"
 
-namespace weft::dump {
+namespace weft::engine::dump {
 
 /// Goes through a stack as one would tell of it: a recursion once, with the number of its repetitions, and of
 /// what is still too long the first and the last frames. Allocates nothing; async-signal-safe.
@@ -46,4 +46,4 @@ class BriefStack {
   Item round_;  // that begins before at_; without frames: none
 };
 
-}  // namespace weft::dump
+}  // namespace weft::engine::dump

@@ -23,7 +23,7 @@
 #include "runtime/dump_stack.hpp"
 #include "runtime/dump_symbols.hpp"
 
-namespace weft::crash {
+namespace weft::engine::crash {
 
 namespace {
 
@@ -404,4 +404,4 @@ void install() noexcept {
   }
 }
 
-}  // namespace weft::crash
+}  // namespace weft::engine::crash

@@ -1,7 +1,7 @@
 // The report of a crash: which fiber, where, and in what library.
 #pragma once
 
-namespace weft::crash {
+namespace weft::engine::crash {
 
 /// Has SIGSEGV, SIGBUS, SIGFPE and SIGABRT report on standard error before the process dies of them: the
 /// fiber, its Python and native stack, the library at fault, and for a fault in a guard page that the fiber's
@@ -23,4 +23,4 @@ namespace weft::crash {
 /// read for ever) is left out.
 void install() noexcept;
 
-}  // namespace weft::crash
+}  // namespace weft::engine::crash

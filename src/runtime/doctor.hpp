@@ -10,7 +10,7 @@
 #include "interpose/elf/program.hpp"
 #include "poll/poller.hpp"
 
-namespace weft::doctor {
+namespace weft::engine::doctor {
 
 struct IoUring {
   bool available = false;
@@ -112,4 +112,4 @@ enum class Format { kText, kJson };
 std::string render(const SystemReport& report, Format format);
 std::string render(const CommandReport& report, Format format);
 
-}  // namespace weft::doctor
+}  // namespace weft::engine::doctor

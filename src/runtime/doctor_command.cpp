@@ -13,7 +13,7 @@
 #include "runtime/launchers.hpp"
 #include "runtime/python_version.hpp"
 
-namespace weft::doctor {
+namespace weft::engine::doctor {
 
 namespace {
 
@@ -167,4 +167,4 @@ CommandReport examine_command(const std::vector<std::string>& command) {
   return report;
 }
 
-}  // namespace weft::doctor
+}  // namespace weft::engine::doctor

@@ -7,7 +7,7 @@
 
 #include "runtime/doctor_system.hpp"
 
-namespace weft::doctor {
+namespace weft::engine::doctor {
 
 namespace {
 
@@ -142,4 +142,4 @@ std::vector<Limit> examine_limits(GuardKind guards) {
           control_group()};
 }
 
-}  // namespace weft::doctor
+}  // namespace weft::engine::doctor

@@ -7,7 +7,7 @@
 #include "runtime/doctor_system.hpp"
 #include "runtime/python_version.hpp"
 
-namespace weft::doctor {
+namespace weft::engine::doctor {
 
 namespace {
 
@@ -81,4 +81,4 @@ std::string find_python3_version() {
   return program.chain.empty() ? std::string() : version_of(program.chain.front());
 }
 
-}  // namespace weft::doctor
+}  // namespace weft::engine::doctor

@@ -4,7 +4,7 @@
 #include "interpose/elf/base_name.hpp"
 #include "runtime/doctor.hpp"
 
-namespace weft::doctor {
+namespace weft::engine::doctor {
 
 namespace {
 
@@ -67,4 +67,4 @@ std::optional<Reloader> find_reloader(const std::vector<std::string>& command, c
   return std::nullopt;
 }
 
-}  // namespace weft::doctor
+}  // namespace weft::engine::doctor

@@ -4,7 +4,7 @@
 #include "runtime/doctor.hpp"
 #include "runtime/python_version.hpp"
 
-namespace weft::doctor {
+namespace weft::engine::doctor {
 
 namespace {
 
@@ -77,7 +77,7 @@ Json to_json(const SystemReport& report) {
           {"glibc", report.glibc},
           {"io_uring", to_json(report.io_uring)},
           {"backend",
-           {{"auto", report.backend ? Json(weft::to_string(*report.backend)) : Json()},
+           {{"auto", report.backend ? Json(weft::engine::to_string(*report.backend)) : Json()},
             {"why", report.backend_why}}},
           {"guard_pages", to_string(report.guards)},
           {"fsgsbase", report.fsgsbase},
@@ -200,4 +200,4 @@ std::string render(const CommandReport& report, Format format) {
   return format == Format::kJson ? dump(to_json(report)) : to_text(report);
 }
 
-}  // namespace weft::doctor
+}  // namespace weft::engine::doctor

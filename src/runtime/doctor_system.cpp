@@ -13,7 +13,7 @@
 #include <cstring>
 #include <fstream>
 
-namespace weft::doctor {
+namespace weft::engine::doctor {
 
 namespace {
 
@@ -126,4 +126,4 @@ SystemReport examine_system() {
   return report;
 }
 
-}  // namespace weft::doctor
+}  // namespace weft::engine::doctor

@@ -3,7 +3,7 @@
 
 #include "runtime/doctor.hpp"
 
-namespace weft::doctor {
+namespace weft::engine::doctor {
 
 IoUring examine_io_uring();
 std::vector<Limit> examine_limits(GuardKind guards);
@@ -17,4 +17,4 @@ std::string first_line(const std::string& path);
 /// What a program writes to standard output and error; empty if it cannot be run. `program[0]` is its path.
 std::string output_of(const std::vector<std::string>& program);
 
-}  // namespace weft::doctor
+}  // namespace weft::engine::doctor

@@ -5,7 +5,7 @@
 #include "runtime/doctor.hpp"
 #include "runtime/python_version.hpp"
 
-namespace weft::doctor {
+namespace weft::engine::doctor {
 
 namespace {
 
@@ -72,4 +72,4 @@ std::vector<Verdict> judge(const CommandReport& report) {
   return verdicts;
 }
 
-}  // namespace weft::doctor
+}  // namespace weft::engine::doctor

@@ -20,7 +20,7 @@
 #include "runtime/dump_stack.hpp"
 #include "runtime/dump_stop.hpp"
 
-namespace weft::dump {
+namespace weft::engine::dump {
 
 namespace {
 
@@ -172,4 +172,4 @@ bool is_handler(const struct sigaction& action) noexcept {
   return !(action.sa_flags & SA_SIGINFO) && action.sa_handler == &handle_signal;
 }
 
-}  // namespace weft::dump
+}  // namespace weft::engine::dump

@@ -11,7 +11,7 @@
 #include "host/text_sink.hpp"
 #include "runtime/runtime.hpp"
 
-namespace weft::dump {
+namespace weft::engine::dump {
 
 /// What layers that know more can add to a dump. Set at start; null: nothing to add. Called on any thread
 /// while the carriers are stopped, hence neither may allocate, lock or follow pointers that may be bad.
@@ -48,4 +48,4 @@ std::string take(Carrier& carrier, Form form = Form::kGrouped);
 /// went well.
 std::string fetch(pid_t pid, int fd, Form form = Form::kGrouped);
 
-}  // namespace weft::dump
+}  // namespace weft::engine::dump

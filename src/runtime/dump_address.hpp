@@ -9,7 +9,7 @@
 #include <cstdio>
 #include <string_view>
 
-namespace weft::dump {
+namespace weft::engine::dump {
 
 /// What the client sends first: which form of the dump it wants. Anything else means the grouped one.
 inline constexpr std::string_view kRequestGrouped = "grouped\n", kRequestAll = "all\n";
@@ -22,4 +22,4 @@ inline socklen_t socket_address(pid_t pid, sockaddr_un& address) noexcept {
   return static_cast<socklen_t>(offsetof(sockaddr_un, sun_path)) + 1 + static_cast<socklen_t>(length);
 }
 
-}  // namespace weft::dump
+}  // namespace weft::engine::dump

@@ -16,7 +16,7 @@
 #include "runtime/python_version.hpp"
 #include "runtime/settings_environment.hpp"
 
-namespace weft::dump {
+namespace weft::engine::dump {
 
 namespace {
 
@@ -165,4 +165,4 @@ std::string fetch(pid_t pid, int fd, Form form) {
                         : process + " does not answer you: ask as its user, or as root";
 }
 
-}  // namespace weft::dump
+}  // namespace weft::engine::dump

@@ -9,7 +9,7 @@
 #include "fiber/sys.hpp"
 #include "runtime/dump_snapshot.hpp"
 
-namespace weft::dump {
+namespace weft::engine::dump {
 
 namespace {
 
@@ -84,4 +84,4 @@ void describe_descriptor(int fd, host::TextSink& sink) noexcept {
   write_socket(fd, sink);
 }
 
-}  // namespace weft::dump
+}  // namespace weft::engine::dump

@@ -4,7 +4,7 @@
 #include <string_view>
 #include <tuple>
 
-namespace weft::dump {
+namespace weft::engine::dump {
 
 std::vector<Group> group_fibers(const Snapshot& snapshot, Form form,
                                 const std::function<StackKey(const FiberRecord&)>& key_of) {
@@ -25,4 +25,4 @@ std::vector<Group> group_fibers(const Snapshot& snapshot, Form form,
   return groups;
 }
 
-}  // namespace weft::dump
+}  // namespace weft::engine::dump

@@ -8,7 +8,7 @@
 #include "runtime/dump.hpp"
 #include "runtime/dump_snapshot.hpp"
 
-namespace weft::dump {
+namespace weft::engine::dump {
 
 /// Fibers with the same stacks that wait in the same call for the same holder: never empty, in the order of
 /// the snapshot. Descriptor, address and duration of their waits may differ.
@@ -22,4 +22,4 @@ using StackKey = std::vector<uintptr_t>;
 std::vector<Group> group_fibers(const Snapshot& snapshot, Form form,
                                 const std::function<StackKey(const FiberRecord&)>& key_of);
 
-}  // namespace weft::dump
+}  // namespace weft::engine::dump

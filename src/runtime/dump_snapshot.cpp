@@ -12,7 +12,7 @@
 #include "runtime/dump_stop.hpp"
 #include "runtime/dump_system_call.hpp"
 
-namespace weft::dump {
+namespace weft::engine::dump {
 
 constinit Hooks hooks;
 
@@ -210,4 +210,4 @@ void Snapshot::look_at_busy_carrier(Carrier& carrier) noexcept {
   interrupted_ = CarrierStop::instance().interrupt(carrier);
 }
 
-}  // namespace weft::dump
+}  // namespace weft::engine::dump

@@ -7,7 +7,7 @@
 #include "host/text_sink.hpp"
 #include "runtime/dump_stack.hpp"
 
-namespace weft::dump {
+namespace weft::engine::dump {
 
 struct SystemCall;
 
@@ -98,4 +98,4 @@ class Snapshot {
 /// Describes an open descriptor: where a socket leads, which file it is. Async-signal-safe.
 void describe_descriptor(int fd, host::TextSink& sink) noexcept;
 
-}  // namespace weft::dump
+}  // namespace weft::engine::dump

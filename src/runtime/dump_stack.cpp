@@ -5,7 +5,7 @@
 
 #include <cstring>
 
-namespace weft::dump {
+namespace weft::engine::dump {
 
 extern "C" {
 _Unwind_Reason_Code weft_walk_stack(const StackContext* start, _Unwind_Trace_Fn visit, void* argument);
@@ -92,4 +92,4 @@ void prepare_stack_walk() noexcept {
   _Unwind_Backtrace([](_Unwind_Context*, void*) { return _URC_END_OF_STACK; }, nullptr);
 }
 
-}  // namespace weft::dump
+}  // namespace weft::engine::dump

@@ -7,7 +7,7 @@
 #include "fiber/context.hpp"
 #include "fiber/pinned_calls.hpp"
 
-namespace weft::dump {
+namespace weft::engine::dump {
 
 /// Where a walk begins. dump_stack.S knows the layout.
 struct StackContext : CallSite {
@@ -42,4 +42,4 @@ size_t walk_stack(const StackContext& start, Frame* frames, size_t limit) noexce
 /// Has the unwinder build its tables.
 void prepare_stack_walk() noexcept;
 
-}  // namespace weft::dump
+}  // namespace weft::engine::dump

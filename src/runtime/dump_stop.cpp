@@ -5,7 +5,7 @@
 #include "fiber/context.hpp"
 #include "fiber/sys.hpp"
 
-namespace weft::dump {
+namespace weft::engine::dump {
 
 namespace {
 
@@ -116,4 +116,4 @@ void CarrierStop::handle(int, siginfo_t*, void* context) noexcept {
   if (!in_switch(interrupted.rip)) instance().stand(interrupted);
 }
 
-}  // namespace weft::dump
+}  // namespace weft::engine::dump

@@ -7,7 +7,7 @@
 #include "fiber/carrier.hpp"
 #include "runtime/dump_stack.hpp"
 
-namespace weft::dump {
+namespace weft::engine::dump {
 
 /// Stops a carrier at its next switch. A carrier that does not come to one within the limit runs a single
 /// fiber all the while, and the stop still waits for it there: either way no parked fiber goes on until
@@ -67,4 +67,4 @@ class CarrierStop {
   StackContext context_;
 };
 
-}  // namespace weft::dump
+}  // namespace weft::engine::dump

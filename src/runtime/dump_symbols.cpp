@@ -11,7 +11,7 @@
 
 #include "fiber/sys.hpp"
 
-namespace weft::dump {
+namespace weft::engine::dump {
 
 namespace {
 
@@ -117,4 +117,4 @@ void Symbols::find_table(Object& object) noexcept {
   }
 }
 
-}  // namespace weft::dump
+}  // namespace weft::engine::dump

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string_view>
 
-namespace weft::dump {
+namespace weft::engine::dump {
 
 /// The strings live as long as the Symbols they came from, and until that is asked for many other objects.
 struct Symbol {
@@ -55,4 +55,4 @@ class Symbols {
   size_t used_ = 0;
 };
 
-}  // namespace weft::dump
+}  // namespace weft::engine::dump

@@ -12,7 +12,7 @@
 
 #include "fiber/sys.hpp"
 
-namespace weft::dump {
+namespace weft::engine::dump {
 
 namespace {
 
@@ -78,4 +78,4 @@ bool SystemCall::goes_on_after_handler() const noexcept {
   }
 }
 
-}  // namespace weft::dump
+}  // namespace weft::engine::dump

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-namespace weft::dump {
+namespace weft::engine::dump {
 
 struct SystemCall {
   bool known = false;    ///< the thread blocked, and the members below say in what
@@ -21,4 +21,4 @@ struct SystemCall {
   bool goes_on_after_handler() const noexcept;
 };
 
-}  // namespace weft::dump
+}  // namespace weft::engine::dump

@@ -19,7 +19,7 @@
 #include "runtime/dump_snapshot.hpp"
 #include "runtime/dump_symbols.hpp"
 
-namespace weft::dump {
+namespace weft::engine::dump {
 
 namespace {
 
@@ -314,4 +314,4 @@ std::string take(Carrier& carrier, Form form) {
   return Writer(snapshot).write(form);
 }
 
-}  // namespace weft::dump
+}  // namespace weft::engine::dump

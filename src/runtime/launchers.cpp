@@ -1,6 +1,6 @@
 #include "runtime/launchers.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 namespace {
 
@@ -34,4 +34,4 @@ bool is_launcher_with_python(std::string_view name) noexcept {
   return is_one_of(kLaunchersWithPython, name);
 }
 
-}  // namespace weft
+}  // namespace weft::engine

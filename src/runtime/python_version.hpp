@@ -7,7 +7,7 @@
 
 #include "interpose/elf/base_name.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 /// "3.10" out of "/usr/bin/python3.10", "3.13t" (without a GIL) out of "libpython3.13t.so.1.0"; empty if the
 /// name has no version.
@@ -34,4 +34,4 @@ inline bool python_is_supported(std::string_view version) {
 inline constexpr std::string_view kPythonUnsupported =
     "is not supported (3.11 to 3.13): its threads stay OS threads";
 
-}  // namespace weft
+}  // namespace weft::engine

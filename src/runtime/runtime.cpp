@@ -8,7 +8,7 @@
 #include "fiber/futex_lock.hpp"
 #include "fiber/parking_lot.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 constinit std::atomic<Runtime*> Runtime::instance_{nullptr};
 
@@ -61,4 +61,4 @@ void Runtime::after_fork_in_child() noexcept {
   }
 }
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -10,7 +10,7 @@
 #include "poll/poller.hpp"
 #include "runtime/settings.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 /// A carrier with its poller, the monitor, and what has been counted. One for each process, never destroyed:
 /// fibers, native threads and exit handlers may use it until the very end.
@@ -49,4 +49,4 @@ class Runtime {
   Monitor monitor_;
 };
 
-}  // namespace weft
+}  // namespace weft::engine

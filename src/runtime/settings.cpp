@@ -6,7 +6,7 @@
 
 #include "fiber/stack_pool.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 namespace {
 
@@ -163,4 +163,4 @@ std::span<const SettingForm> setting_forms() noexcept {
   return kForms;
 }
 
-}  // namespace weft
+}  // namespace weft::engine

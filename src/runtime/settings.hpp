@@ -9,7 +9,7 @@
 
 #include "poll/poller.hpp"
 
-namespace weft {
+namespace weft::engine {
 
 /// Whose threads become fibers.
 enum class Threads : uint8_t {
@@ -49,4 +49,4 @@ struct SettingForm {
 /// All of them, in the order of their documentation.
 std::span<const SettingForm> setting_forms() noexcept;
 
-}  // namespace weft
+}  // namespace weft::engine

@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 
-namespace weft::environment {
+namespace weft::engine::environment {
 
 namespace {
 
@@ -91,4 +91,4 @@ void withdraw() noexcept {
   if (remove_entry(value) && alone) unsetenv(kLoaderVariable.data());
 }
 
-}  // namespace weft::environment
+}  // namespace weft::engine::environment

@@ -8,7 +8,7 @@
 
 #include "runtime/settings.hpp"
 
-namespace weft::environment {
+namespace weft::engine::environment {
 
 /// The preload library's file name, by which its entry in LD_PRELOAD is known.
 inline constexpr std::string_view kPreloadName = "libweft-preload.so";
@@ -29,4 +29,4 @@ std::vector<std::string> with_weft(const char* const* environment, const Setting
 /// preloaded library's constructor may call it. REQUIRES: no other thread uses the environment.
 void withdraw() noexcept;
 
-}  // namespace weft::environment
+}  // namespace weft::engine::environment

@@ -16,7 +16,7 @@
 #include "interpose/interpose.hpp"
 #include "runtime/runtime.hpp"
 
-namespace weft::stats {
+namespace weft::engine::stats {
 
 namespace {
 
@@ -119,4 +119,4 @@ void report_at_exit(const Settings& settings) noexcept {
   atexit(&report);
 }
 
-}  // namespace weft::stats
+}  // namespace weft::engine::stats

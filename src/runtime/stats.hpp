@@ -10,7 +10,7 @@
 #include "fiber/carrier.hpp"
 #include "runtime/settings.hpp"
 
-namespace weft::stats {
+namespace weft::engine::stats {
 
 struct Pin {
   std::string call, library;
@@ -53,4 +53,4 @@ std::string to_json(const Summary& summary);
 /// once, before other exit handlers are registered: the summary then comes after them.
 void report_at_exit(const Settings& settings) noexcept;
 
-}  // namespace weft::stats
+}  // namespace weft::engine::stats

@@ -4,7 +4,7 @@
 
 #include "runtime/stats.hpp"
 
-namespace weft::stats {
+namespace weft::engine::stats {
 
 namespace {
 
@@ -115,4 +115,4 @@ std::string to_json(const Summary& summary) {
   return json.dump(2, ' ', false, Json::error_handler_t::replace);
 }
 
-}  // namespace weft::stats
+}  // namespace weft::engine::stats

@@ -19,7 +19,7 @@
 
 namespace {
 
-using namespace weft::interpose::elf;
+using namespace weft::engine::interpose::elf;
 
 // A small object in which link-time addresses are file offsets, with every table the parser knows.
 class Seed {

@@ -17,7 +17,7 @@
 
 #include "fiber/parking_lot.hpp"
 
-namespace weft {
+namespace weft::engine {
 namespace {
 
 constexpr int kCarriers = 3, kNativeThreads = 2, kFibersPerCarrier = 40;
@@ -332,4 +332,4 @@ TEST(FiberStress, EverybodyDoesEverythingToEverybody) {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace weft::engine

@@ -13,7 +13,7 @@
 #include "interpose/threads.hpp"
 #include "runtime/runtime.hpp"
 
-namespace weft::test {
+namespace weft::engine::test {
 
 /// Starts the runtime once for the whole test program, with the backend of WEFT_BACKEND; its thread is the
 /// carrier. Nothing is patched: tests call routed::name() where a patched program would call name().
@@ -71,4 +71,4 @@ void run_until(Condition&& condition) {
   while (!condition()) interpose::routed::sched_yield();
 }
 
-}  // namespace weft::test
+}  // namespace weft::engine::test

@@ -14,7 +14,7 @@
 #include "interpose/calls.hpp"
 #include "support/poll_loop.hpp"
 
-namespace weft::test {
+namespace weft::engine::test {
 
 /// The calls under test, of either kind.
 struct Calls {
@@ -167,4 +167,4 @@ inline std::string scenario_test_name(
       testing::Combine(testing::Values(Backend::kEpoll, Backend::kIoUring), testing::ValuesIn(scenarios)), \
       scenario_test_name)
 
-}  // namespace weft::test
+}  // namespace weft::engine::test

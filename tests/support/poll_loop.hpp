@@ -20,7 +20,7 @@
 #include "poll/offload_pool.hpp"
 #include "poll/poller.hpp"
 
-namespace weft::test {
+namespace weft::engine::test {
 
 /// A carrier attached to the calling thread, with a poller of its own. Fibers must have been joined before it
 /// goes; it waits for threads of the pool that may still be about to wake it.
@@ -156,9 +156,9 @@ inline int open_descriptors() {
 /// For suites that must hold whichever way the kernel is asked.
 class OnEveryBackend : public testing::TestWithParam<Backend> {};
 
-#define WEFT_ON_EVERY_BACKEND(suite)                                                    \
-  INSTANTIATE_TEST_SUITE_P(                                                             \
-      Backends, suite, testing::Values(weft::Backend::kEpoll, weft::Backend::kIoUring), \
-      [](const auto& parameter) { return std::string(weft::to_string(parameter.param)); })
+#define WEFT_ON_EVERY_BACKEND(suite)                                                                    \
+  INSTANTIATE_TEST_SUITE_P(                                                                             \
+      Backends, suite, testing::Values(weft::engine::Backend::kEpoll, weft::engine::Backend::kIoUring), \
+      [](const auto& parameter) { return std::string(weft::engine::to_string(parameter.param)); })
 
-}  // namespace weft::test
+}  // namespace weft::engine::test

@@ -14,7 +14,7 @@
 
 #include "support/native_and_fiber.hpp"
 
-namespace weft::test {
+namespace weft::engine::test {
 
 struct Fd {
   int fd;
@@ -182,4 +182,4 @@ class Messages {
   std::vector<mmsghdr> headers_;
 };
 
-}  // namespace weft::test
+}  // namespace weft::engine::test

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <limits>
 
-namespace weft::interpose::elf {
+namespace weft::engine::interpose::elf {
 
 namespace {
 
@@ -205,4 +205,4 @@ std::size_t Image::symbol_count() const noexcept {
   return std::min<std::uint64_t>(last + 1, symbols_.size());
 }
 
-}  // namespace weft::interpose::elf
+}  // namespace weft::engine::interpose::elf

@@ -11,7 +11,7 @@
 
 #include "interpose/elf/memory_view.hpp"
 
-namespace weft::interpose::elf {
+namespace weft::engine::interpose::elf {
 
 // What kind of file the first bytes announce.
 enum class FileKind { kNotElf, k32Bit, kForeignMachine, kNotLoadable, kMalformed, kX86_64 };
@@ -168,4 +168,4 @@ class Image {
   std::span<const std::byte> strings_;
 };
 
-}  // namespace weft::interpose::elf
+}  // namespace weft::engine::interpose::elf

@@ -4,7 +4,7 @@
 
 #include <atomic>
 
-namespace weft::interpose::elf {
+namespace weft::engine::interpose::elf {
 
 void* libc_symbol(const char* name) noexcept {
   // libc is never unloaded, so the handle stays good; two first callers store the same one.
@@ -18,4 +18,4 @@ void* libc_symbol(const char* name) noexcept {
   return dlsym(handle, name);
 }
 
-}  // namespace weft::interpose::elf
+}  // namespace weft::engine::interpose::elf

@@ -1,6 +1,6 @@
 #pragma once
 
-namespace weft::interpose::elf {
+namespace weft::engine::interpose::elf {
 
 // The function `name` of libc itself, in its default version; null if libc has none.
 //
@@ -18,4 +18,4 @@ Function* libc_function(const char* name) noexcept {
   return reinterpret_cast<Function*>(libc_symbol(name));
 }
 
-}  // namespace weft::interpose::elf
+}  // namespace weft::engine::interpose::elf

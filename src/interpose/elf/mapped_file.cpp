@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-namespace weft::interpose::elf {
+namespace weft::engine::interpose::elf {
 
 MappedFile::MappedFile(const std::string& path) noexcept {
   // O_NONBLOCK: opening a FIFO must not wait for a writer.
@@ -36,4 +36,4 @@ MappedFile::~MappedFile() {
   if (!bytes_.empty()) munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }
 
-}  // namespace weft::interpose::elf
+}  // namespace weft::engine::interpose::elf

@@ -4,7 +4,7 @@
 #include <span>
 #include <string>
 
-namespace weft::interpose::elf {
+namespace weft::engine::interpose::elf {
 
 // A file's bytes, mapped for reading as long as this object lives.
 //
@@ -26,4 +26,4 @@ class MappedFile {
   int error_ = 0;
 };
 
-}  // namespace weft::interpose::elf
+}  // namespace weft::engine::interpose::elf

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace weft::interpose::elf {
+namespace weft::engine::interpose::elf {
 
 MemoryView MemoryView::of_loaded(std::uintptr_t base, std::span<const Elf64_Phdr> headers) noexcept {
   MemoryView view;
@@ -57,4 +57,4 @@ std::string_view string_at(std::span<const std::byte> strings, std::uint64_t off
   return end ? std::string_view(begin, end - begin) : std::string_view{};
 }
 
-}  // namespace weft::interpose::elf
+}  // namespace weft::engine::interpose::elf

@@ -9,7 +9,7 @@
 #include <span>
 #include <string_view>
 
-namespace weft::interpose::elf {
+namespace weft::engine::interpose::elf {
 
 // A half-open range of addresses.
 struct AddressRange {
@@ -81,4 +81,4 @@ class Table {
 // The string at `offset` of a string table; empty if it does not start and end inside the table.
 std::string_view string_at(std::span<const std::byte> strings, std::uint64_t offset) noexcept;
 
-}  // namespace weft::interpose::elf
+}  // namespace weft::engine::interpose::elf

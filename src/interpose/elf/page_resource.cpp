@@ -4,7 +4,7 @@
 
 #include <new>
 
-namespace weft::interpose::elf {
+namespace weft::engine::interpose::elf {
 
 void* PageResource::do_allocate(std::size_t size, std::size_t) {
   void* block = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -16,4 +16,4 @@ void PageResource::do_deallocate(void* block, std::size_t size, std::size_t) {
   munmap(block, size);
 }
 
-}  // namespace weft::interpose::elf
+}  // namespace weft::engine::interpose::elf

@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <memory_resource>
 
-namespace weft::interpose::elf {
+namespace weft::engine::interpose::elf {
 
 // Memory straight from mmap, for tables that are built while the loader's lock is held. The process's malloc
 // may itself be a patched library: a call of it could park the fiber that holds that lock.
@@ -16,4 +16,4 @@ class PageResource final : public std::pmr::memory_resource {
   bool do_is_equal(const std::pmr::memory_resource& other) const noexcept override { return this == &other; }
 };
 
-}  // namespace weft::interpose::elf
+}  // namespace weft::engine::interpose::elf

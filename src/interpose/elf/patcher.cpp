@@ -27,7 +27,7 @@
 // owner before the list lock, so it must never be taken inside a dl_iterate_phdr callback, nor while lock_ is
 // held.
 
-namespace weft::interpose::elf {
+namespace weft::engine::interpose::elf {
 
 namespace {
 
@@ -453,4 +453,4 @@ std::string_view Patcher::name_of(const Image& image) {
   return *names_.emplace(name).first;
 }
 
-}  // namespace weft::interpose::elf
+}  // namespace weft::engine::interpose::elf

@@ -18,7 +18,7 @@
 #include "interpose/elf/protections.hpp"
 #include "interpose/elf/spin_lock.hpp"
 
-namespace weft::interpose::elf {
+namespace weft::engine::interpose::elf {
 
 // "Calls of `symbol` go to `replacement`." The family and flags mean nothing to the patcher; they are for its
 // callers.
@@ -212,4 +212,4 @@ class Patcher {
   unsigned long long subs_ = 0;
 };
 
-}  // namespace weft::interpose::elf
+}  // namespace weft::engine::interpose::elf

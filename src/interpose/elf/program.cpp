@@ -13,7 +13,7 @@
 #include "interpose/elf/image.hpp"
 #include "interpose/elf/mapped_file.hpp"
 
-namespace weft::interpose::elf {
+namespace weft::engine::interpose::elf {
 
 namespace {
 
@@ -369,4 +369,4 @@ Program inspect_program(std::string_view command, const ProgramContext& context)
   return Inspection(context).run(command);
 }
 
-}  // namespace weft::interpose::elf
+}  // namespace weft::engine::interpose::elf

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-namespace weft::interpose::elf {
+namespace weft::engine::interpose::elf {
 
 // Whether a program can be run under Weft, and if not, why.
 enum class ProgramKind {
@@ -63,4 +63,4 @@ Program inspect_program(std::string_view command,
 // The words as one types them in a shell: quoted where they must be.
 std::string shell_words(const std::vector<std::string>& words);
 
-}  // namespace weft::interpose::elf
+}  // namespace weft::engine::interpose::elf

@@ -9,7 +9,7 @@
 #include <charconv>
 #include <string_view>
 
-namespace weft::interpose::elf {
+namespace weft::engine::interpose::elf {
 
 bool Protections::read() {
   mappings_.clear();
@@ -79,4 +79,4 @@ std::optional<int> Protections::at(std::uintptr_t address) const noexcept {
   return std::prev(after)->protection;
 }
 
-}  // namespace weft::interpose::elf
+}  // namespace weft::engine::interpose::elf

@@ -7,7 +7,7 @@
 
 #include "interpose/elf/image.hpp"
 
-namespace weft::interpose::elf {
+namespace weft::engine::interpose::elf {
 
 // How the pages of this process are protected, as /proc/self/maps told when asked. An object's headers do not
 // tell all of it: RELRO pages become read-only only after relocation, and other tools change protections too.
@@ -39,4 +39,4 @@ class Protections {
   std::pmr::vector<char> text_;
 };
 
-}  // namespace weft::interpose::elf
+}  // namespace weft::engine::interpose::elf

@@ -4,7 +4,7 @@
 
 #include <atomic>
 
-namespace weft::interpose::elf {
+namespace weft::engine::interpose::elf {
 
 // A lock that calls nothing which Weft routes. For short sections that never park: a fiber that parked while
 // holding it would leave its carrier spinning.
@@ -22,4 +22,4 @@ class SpinLock {
   std::atomic<bool> taken_{false};
 };
 
-}  // namespace weft::interpose::elf
+}  // namespace weft::engine::interpose::elf

@@ -11,7 +11,7 @@
 
 #include "fiber/parking_lot.hpp"
 
-namespace weft::test {
+namespace weft::engine::test {
 
 #if defined(__SANITIZE_THREAD__)
 inline constexpr bool kThreadSanitizer = true;
@@ -133,4 +133,4 @@ class FiberTest : public testing::Test {
 
 using Log = std::vector<std::string>;
 
-}  // namespace weft::test
+}  // namespace weft::engine::test

@@ -8,7 +8,7 @@
 
 #include "fixture.hpp"
 
-namespace weft::test {
+namespace weft::engine::test {
 namespace {
 
 class IdentityTest : public FiberTest {
@@ -190,4 +190,4 @@ TEST(Identities, SpecificDataGrowsAndIsNullUntilSet) {
 }
 
 }  // namespace
-}  // namespace weft::test
+}  // namespace weft::engine::test

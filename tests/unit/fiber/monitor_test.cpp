@@ -10,7 +10,7 @@
 
 #include "fixture.hpp"
 
-namespace weft::test {
+namespace weft::engine::test {
 namespace {
 
 std::string read_task_file(int thread, const char* name) {
@@ -230,4 +230,4 @@ TEST(Monitors, StopWithoutStartAndTwiceIsHarmless) {
 }
 
 }  // namespace
-}  // namespace weft::test
+}  // namespace weft::engine::test

@@ -4,7 +4,7 @@
 
 #include "fixture.hpp"
 
-namespace weft::test {
+namespace weft::engine::test {
 namespace {
 
 class Lot : public FiberTest {
@@ -367,4 +367,4 @@ TEST_F(Lot, WakesReportedAreWakesReceived) {
 }
 
 }  // namespace
-}  // namespace weft::test
+}  // namespace weft::engine::test

@@ -15,7 +15,7 @@
 #include "fiber/private_fd.hpp"
 #include "fixture.hpp"
 
-namespace weft::test {
+namespace weft::engine::test {
 namespace {
 
 struct Item : ListHook {
@@ -299,4 +299,4 @@ TEST(PinnedCalls, AreForgottenByJumpsOverThem) {
 }
 
 }  // namespace
-}  // namespace weft::test
+}  // namespace weft::engine::test

@@ -6,7 +6,7 @@
 
 #include "fixture.hpp"
 
-namespace weft::test {
+namespace weft::engine::test {
 namespace {
 
 // ThreadSanitizer allows some 8,000 fibers, and takes a millisecond to make one.
@@ -186,4 +186,4 @@ TEST_F(Fork, FromAHandlerThatInterruptedAWaitTheWaitGoesOn) {
 }
 
 }  // namespace
-}  // namespace weft::test
+}  // namespace weft::engine::test

@@ -1,7 +1,7 @@
 // In what order fibers run: ready ones, yielding ones, sleeping ones.
 #include "fixture.hpp"
 
-namespace weft::test {
+namespace weft::engine::test {
 namespace {
 
 class Scheduling : public FiberTest {};
@@ -281,4 +281,4 @@ TEST_F(Scheduling, FiberKnowsWhatItIs) {
 }
 
 }  // namespace
-}  // namespace weft::test
+}  // namespace weft::engine::test

@@ -14,7 +14,7 @@
 #include <thread>
 #include <vector>
 
-namespace weft {
+namespace weft::engine {
 namespace {
 
 constexpr size_t kPage = 4096;
@@ -236,4 +236,4 @@ TEST(StackPool, InstanceUsesWhatTheKernelOffers) {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace weft::engine

@@ -4,7 +4,7 @@
 
 #include "fixture.hpp"
 
-namespace weft::test {
+namespace weft::engine::test {
 namespace {
 
 class Threads : public FiberTest {};
@@ -255,4 +255,4 @@ TEST_F(Attention, HandlerOnABusyCarrierGetsItsHookCalledAtTheNextSwitch) {
 }
 
 }  // namespace
-}  // namespace weft::test
+}  // namespace weft::engine::test

@@ -6,7 +6,7 @@
 #include <random>
 #include <vector>
 
-namespace weft {
+namespace weft::engine {
 namespace {
 
 // A timer that knows its number, so that a test can tell which fired.
@@ -254,4 +254,4 @@ TEST(TimerWheel, EachTimerMovesAtMostOnceALevel) {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace weft::engine

@@ -1,7 +1,7 @@
 // How a wait ends: once, by whoever comes first, and only as its contract allows.
 #include "fixture.hpp"
 
-namespace weft::test {
+namespace weft::engine::test {
 namespace {
 
 class Waiting : public FiberTest {
@@ -269,4 +269,4 @@ TEST_F(Waiting, FreshFiberInheritsNothingFromTheLastInItsBlock) {
 }
 
 }  // namespace
-}  // namespace weft::test
+}  // namespace weft::engine::test

@@ -7,7 +7,7 @@
 
 /// Runs them on the calling thread. REQUIRES: an initialised interpreter; the caller does not hold the GIL.
 extern "C" __attribute__((visibility("default"))) int weft_host_checks(int argc, char** argv) {
-  const auto* python = weft::host::Python::find();
+  const auto* python = weft::engine::host::Python::find();
   if (!python) {
     fprintf(stderr, "no interpreter found in this process\n");
     return 1;

@@ -17,12 +17,12 @@
 
 namespace {
 
-using namespace weft;
-using namespace weft::host;
-using weft::host::testing::c_api;
-using weft::host::testing::Gil;
-using weft::host::testing::NoGil;
-using weft::host::testing::run;
+using namespace weft::engine;
+using namespace weft::engine::host;
+using weft::engine::host::testing::c_api;
+using weft::engine::host::testing::Gil;
+using weft::engine::host::testing::NoGil;
+using weft::engine::host::testing::run;
 
 const char* g_library;
 
@@ -79,7 +79,7 @@ void preempt_while_computing(Carrier& carrier, int times) {
   run("stop = []");
   std::thread monitor([&] {
     for (int worked = 0; worked < times;) {
-      weft::host::testing::wait_until_held(carrier);
+      weft::engine::host::testing::wait_until_held(carrier);
       worked += preemptor().preempt(carrier);
     }
     const Gil gil;

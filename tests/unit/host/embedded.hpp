@@ -10,7 +10,7 @@
 #include "fiber/carrier.hpp"
 #include "host/thread_states.hpp"
 
-namespace weft::host::testing {
+namespace weft::engine::host::testing {
 
 template <typename Function>
 Function* c_api(const char* name) {
@@ -73,4 +73,4 @@ inline std::string evaluate(const std::string& expression) {
   return result;
 }
 
-}  // namespace weft::host::testing
+}  // namespace weft::engine::host::testing

@@ -7,7 +7,7 @@
 #include "host/safe_memory.hpp"
 #include "host/text_sink.hpp"
 
-namespace weft::host {
+namespace weft::engine::host {
 namespace {
 
 class SafeMemoryTest : public ::testing::TestWithParam<bool (*)(uintptr_t, void*, size_t) noexcept> {
@@ -78,4 +78,4 @@ TEST(FdSinkTest, WritesEverything) {
 }
 
 }  // namespace
-}  // namespace weft::host
+}  // namespace weft::engine::host

@@ -12,7 +12,7 @@
 #include "host/gil_preemptor.hpp"
 #include "host/thread_states.hpp"
 
-namespace weft::host {
+namespace weft::engine::host {
 namespace {
 
 using testing::evaluate;
@@ -208,4 +208,4 @@ TEST_F(GilPreemptorTest, AForkChildStartsAHelperOfItsOwn) {
 }
 
 }  // namespace
-}  // namespace weft::host
+}  // namespace weft::engine::host

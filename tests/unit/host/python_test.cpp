@@ -10,7 +10,7 @@
 #include "embedded.hpp"
 #include "fiber/carrier.hpp"
 
-namespace weft::host {
+namespace weft::engine::host {
 namespace {
 
 using testing::c_api;
@@ -209,4 +209,4 @@ TEST_F(PythonTest, AskingIsCheap) {
 }
 
 }  // namespace
-}  // namespace weft::host
+}  // namespace weft::engine::host

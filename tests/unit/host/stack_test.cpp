@@ -13,7 +13,7 @@
 #include "host/safe_memory.hpp"
 #include "host/thread_name.hpp"
 
-namespace weft::host {
+namespace weft::engine::host {
 namespace {
 
 using testing::evaluate;
@@ -411,4 +411,4 @@ TEST_F(PythonStackTest, TheHolderOfTheGilIsSeenFromOutside) {
 }
 
 }  // namespace
-}  // namespace weft::host
+}  // namespace weft::engine::host

@@ -14,10 +14,10 @@
 
 extern char** environ;
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 namespace {
 
-using namespace weft::test;
+using namespace weft::engine::test;
 
 /// A process that waits for the end of its input, then exits with `code`.
 class Child {
@@ -256,4 +256,4 @@ TEST_P(ChildrenTest, CommandsLetOthersRun) {
 }
 
 }  // namespace
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -9,10 +9,10 @@
 #include "interpose/calls.hpp"
 #include "support/poll_loop.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 namespace {
 
-using namespace weft::test;
+using namespace weft::engine::test;
 
 class DescriptorsTest : public OnEveryBackend {
  protected:
@@ -338,4 +338,4 @@ TEST_P(DescriptorsTest, CancelledFibersLeaveTheirReads) {
 }
 
 }  // namespace
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

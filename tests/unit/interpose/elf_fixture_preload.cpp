@@ -9,7 +9,7 @@
 #include "interpose/elf/libc_symbol.hpp"
 #include "interpose/elf/patcher.hpp"
 
-using namespace weft::interpose::elf;
+using namespace weft::engine::interpose::elf;
 
 namespace {
 

@@ -18,7 +18,7 @@
 
 namespace {
 
-using namespace weft::interpose::elf;
+using namespace weft::engine::interpose::elf;
 
 std::vector<std::byte> bytes_of(const std::string& path) {
   std::ifstream file(path, std::ios::binary);

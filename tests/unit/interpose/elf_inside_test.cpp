@@ -81,7 +81,7 @@ TEST(ElfInside, LibcSymbolChoosesTheDefaultVersion) {
 TEST(ElfInside, LeavesInterposedFunctionsAlone) {
   EXPECT_EQ(getpgrp(), -55);
   EXPECT_EQ(fixture_left_alone(reinterpret_cast<void*>(&real_parent), "getpgrp"),
-            static_cast<int>(weft::interpose::elf::LeftAlone::kInterposed));
+            static_cast<int>(weft::engine::interpose::elf::LeftAlone::kInterposed));
 }
 
 // In a program that is not position independent their pointers hold the program's stub.

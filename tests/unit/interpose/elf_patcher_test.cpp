@@ -27,7 +27,7 @@ extern "C" __attribute__((visibility("default"))) const char* __tsan_default_sup
 
 namespace {
 
-using namespace weft::interpose::elf;
+using namespace weft::engine::interpose::elf;
 using Function = int();
 
 constexpr int kRouted = 4242;

@@ -16,7 +16,7 @@
 
 namespace {
 
-using namespace weft::interpose::elf;
+using namespace weft::engine::interpose::elf;
 namespace fs = std::filesystem;
 
 class ElfProgram : public testing::Test {

@@ -9,7 +9,7 @@
 
 #include "support/engine.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 namespace {
 
 using test::FiberThread;
@@ -97,4 +97,4 @@ TEST_F(FairnessTest, WhoIsWokenFromAConditionQueues) {
 }
 
 }  // namespace
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -12,7 +12,7 @@
 #include "support/native_and_fiber.hpp"
 #include "support/sockets.hpp"
 
-namespace weft::test {
+namespace weft::engine::test {
 namespace {
 
 /// The calls under test, of the kind the stage has.
@@ -518,4 +518,4 @@ INSTANTIATE_TEST_SUITE_P(Backends, FilesSameAsNatively,
                          scenario_test_name);
 
 }  // namespace
-}  // namespace weft::test
+}  // namespace weft::engine::test

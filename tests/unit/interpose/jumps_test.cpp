@@ -6,7 +6,7 @@
 #include "interpose/signals.hpp"
 #include "support/engine.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 namespace {
 
 using test::FiberThread;
@@ -173,4 +173,4 @@ TEST_F(JumpsTest, AJumpToAnotherFibersStackIsRefused) {
 }
 
 }  // namespace
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

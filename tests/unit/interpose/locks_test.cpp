@@ -9,7 +9,7 @@
 
 #include "support/engine.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 namespace {
 
 using test::FiberThread;
@@ -354,4 +354,4 @@ TEST_F(LocksTest, AFutexReachedBySyscallParks) {
 }
 
 }  // namespace
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

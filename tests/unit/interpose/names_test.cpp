@@ -8,10 +8,10 @@
 #include "poll/offload_pool.hpp"
 #include "support/poll_loop.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 namespace {
 
-using namespace weft::test;
+using namespace weft::engine::test;
 
 class NamesTest : public OnEveryBackend {
  protected:
@@ -156,4 +156,4 @@ TEST_P(NamesTest, AnswersBelongToTheFiberThatAsked) {
 }
 
 }  // namespace
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

@@ -4,7 +4,7 @@
 
 #include "support/sockets.hpp"
 
-namespace weft::test {
+namespace weft::engine::test {
 namespace {
 
 std::string events_of(const std::vector<pollfd>& all) {
@@ -322,4 +322,4 @@ const NamedScenario kScenarios[] = {
 WEFT_SAME_AS_NATIVELY(Polling, kScenarios);
 
 }  // namespace
-}  // namespace weft::test
+}  // namespace weft::engine::test

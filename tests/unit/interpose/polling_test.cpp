@@ -1,7 +1,7 @@
 // How fibers' waits for many descriptors are ended by others.
 #include "support/sockets.hpp"
 
-namespace weft::test {
+namespace weft::engine::test {
 namespace {
 
 class PollingTest : public OnEveryBackend {
@@ -118,4 +118,4 @@ TEST_P(PollingTest, ManyFibersPollOneDescriptor) {
 }
 
 }  // namespace
-}  // namespace weft::test
+}  // namespace weft::engine::test

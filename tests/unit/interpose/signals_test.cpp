@@ -11,7 +11,7 @@
 #include "fiber/sys.hpp"
 #include "support/engine.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 namespace {
 
 using test::FiberThread;
@@ -495,4 +495,4 @@ TEST_F(SignalsTest, AVforkChildCallsLibcOnly) {
 }
 
 }  // namespace
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

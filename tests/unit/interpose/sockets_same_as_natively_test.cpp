@@ -11,7 +11,7 @@
 #include "support/native_and_fiber.hpp"
 #include "support/sockets.hpp"
 
-namespace weft::test {
+namespace weft::engine::test {
 namespace {
 
 constexpr size_t kMiB = 1024 * 1024;
@@ -477,4 +477,4 @@ const NamedScenario kScenarios[] = {
 WEFT_SAME_AS_NATIVELY(Sockets, kScenarios);
 
 }  // namespace
-}  // namespace weft::test
+}  // namespace weft::engine::test

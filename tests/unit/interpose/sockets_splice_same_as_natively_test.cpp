@@ -2,7 +2,7 @@
 // run.
 #include "support/sockets.hpp"
 
-namespace weft::test {
+namespace weft::engine::test {
 namespace {
 
 constexpr size_t kMiB = 1024 * 1024;
@@ -131,4 +131,4 @@ const NamedScenario kScenarios[] = {
 WEFT_SAME_AS_NATIVELY(Splicing, kScenarios);
 
 }  // namespace
-}  // namespace weft::test
+}  // namespace weft::engine::test

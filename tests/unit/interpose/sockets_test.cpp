@@ -2,7 +2,7 @@
 // number.
 #include "support/sockets.hpp"
 
-namespace weft::test {
+namespace weft::engine::test {
 namespace {
 
 class SocketsTest : public OnEveryBackend {
@@ -309,4 +309,4 @@ TEST_P(SocketsTest, NativeThreadsGoStraightToLibc) {
 }
 
 }  // namespace
-}  // namespace weft::test
+}  // namespace weft::engine::test

@@ -15,7 +15,7 @@
 #include "interpose/calls.hpp"
 #include "interpose/elf/image.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 namespace {
 
 using Names = std::set<std::string>;
@@ -155,4 +155,4 @@ TEST(SymbolsTest, ThePageListsWhatPins) {
 }
 
 }  // namespace
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

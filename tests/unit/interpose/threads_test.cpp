@@ -5,7 +5,7 @@
 
 #include "support/engine.hpp"
 
-namespace weft::interpose {
+namespace weft::engine::interpose {
 namespace {
 
 using test::FiberThread;
@@ -239,4 +239,4 @@ TEST_F(ThreadsTest, NativeThreadsCreateAndJoinFibers) {
 }
 
 }  // namespace
-}  // namespace weft::interpose
+}  // namespace weft::engine::interpose

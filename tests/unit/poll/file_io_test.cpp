@@ -12,10 +12,10 @@
 #include "poll/offload_pool.hpp"
 #include "support/poll_loop.hpp"
 
-namespace weft {
+namespace weft::engine {
 namespace {
 
-using namespace weft::test;
+using namespace weft::engine::test;
 
 class FileIoTest : public OnEveryBackend {
  protected:
@@ -180,4 +180,4 @@ TEST_P(FileIoTest, IsNotCancelled) {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace weft::engine

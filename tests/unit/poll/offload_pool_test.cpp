@@ -12,10 +12,10 @@
 
 #include "support/poll_loop.hpp"
 
-namespace weft {
+namespace weft::engine {
 namespace {
 
-using namespace weft::test;
+using namespace weft::engine::test;
 
 class OffloadPoolTest : public OnEveryBackend {
  protected:
@@ -195,4 +195,4 @@ TEST_P(OffloadPoolTest, AWaitForItIsNotCancelled) {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace weft::engine

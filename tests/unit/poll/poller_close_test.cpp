@@ -8,10 +8,10 @@
 
 #include "support/poll_loop.hpp"
 
-namespace weft {
+namespace weft::engine {
 namespace {
 
-using namespace weft::test;
+using namespace weft::engine::test;
 
 class PollerCloseTest : public OnEveryBackend {
  protected:
@@ -338,4 +338,4 @@ TEST_P(PollerCarriersTest, WaitForOneDescriptor) {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace weft::engine

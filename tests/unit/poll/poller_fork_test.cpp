@@ -6,10 +6,10 @@
 #include "poll/offload_pool.hpp"
 #include "support/poll_loop.hpp"
 
-namespace weft {
+namespace weft::engine {
 namespace {
 
-using namespace weft::test;
+using namespace weft::engine::test;
 
 class PollerForkTest : public OnEveryBackend {
  protected:
@@ -148,4 +148,4 @@ TEST_P(PollerForkTest, AChildOfANativeThreadMakesItsOwnPoller) {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace weft::engine

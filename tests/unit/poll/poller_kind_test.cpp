@@ -13,10 +13,10 @@
 
 #include "support/poll_loop.hpp"
 
-namespace weft {
+namespace weft::engine {
 namespace {
 
-using namespace weft::test;
+using namespace weft::engine::test;
 
 class PollerKindTest : public OnEveryBackend {
  protected:
@@ -274,4 +274,4 @@ TEST(PollerChoiceTest, AutomaticChoiceSaysWhy) {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace weft::engine

@@ -10,10 +10,10 @@
 
 #include "support/poll_loop.hpp"
 
-namespace weft {
+namespace weft::engine {
 namespace {
 
-using namespace weft::test;
+using namespace weft::engine::test;
 
 /// From now on the system call fails with `error`, in this process.
 bool refuse(int call, int error) {
@@ -92,4 +92,4 @@ TEST(PollerRefusedTest, NothingAtAllIsAnError) {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace weft::engine

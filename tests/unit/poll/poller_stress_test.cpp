@@ -8,10 +8,10 @@
 
 #include "support/poll_loop.hpp"
 
-namespace weft {
+namespace weft::engine {
 namespace {
 
-using namespace weft::test;
+using namespace weft::engine::test;
 
 class PollerStressTest : public OnEveryBackend {
  protected:
@@ -190,4 +190,4 @@ TEST_P(PollerStressTest, ClosesFromAnotherThread) {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace weft::engine

@@ -7,10 +7,10 @@
 
 #include "support/poll_loop.hpp"
 
-namespace weft {
+namespace weft::engine {
 namespace {
 
-using namespace weft::test;
+using namespace weft::engine::test;
 
 class PollerTest : public OnEveryBackend {
  protected:
@@ -420,4 +420,4 @@ TEST_P(PollerTest, ABusyCarrierStillSeesEvents) {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace weft::engine

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-namespace weft::dump {
+namespace weft::engine::dump {
 namespace {
 
 // Each character is a frame. Repetitions come out as "(LENGTHxTIMES)", what is left out as "(N)".
@@ -65,4 +65,4 @@ TEST(BriefStack, CountsWhatItLeavesOutInFrames) {
 }
 
 }  // namespace
-}  // namespace weft::dump
+}  // namespace weft::engine::dump

@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-namespace weft::doctor {
+namespace weft::engine::doctor {
 namespace {
 
 struct Case {
@@ -159,4 +159,4 @@ TEST(DoctorSystem, ExaminesThisMachine) {
 }
 
 }  // namespace
-}  // namespace weft::doctor
+}  // namespace weft::engine::doctor

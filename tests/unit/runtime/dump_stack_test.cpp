@@ -10,7 +10,7 @@
 
 #include "runtime/dump_symbols.hpp"
 
-namespace weft::dump {
+namespace weft::engine::dump {
 namespace {
 
 fcontext_t g_test, g_fiber;
@@ -114,4 +114,4 @@ TEST(Symbols, AreEmptyOutsideOfObjects) {
 }
 
 }  // namespace
-}  // namespace weft::dump
+}  // namespace weft::engine::dump

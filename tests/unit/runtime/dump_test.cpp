@@ -13,7 +13,7 @@
 #include "fiber/parking_lot.hpp"
 #include "runtime/crash.hpp"
 
-namespace weft {
+namespace weft::engine {
 namespace {
 
 bool contains(const std::string& text, const std::string& part) {
@@ -397,4 +397,4 @@ TEST(Crash, ReportsWhatTheProgramsHandlerGivesUp) {
 #endif
 
 }  // namespace
-}  // namespace weft
+}  // namespace weft::engine

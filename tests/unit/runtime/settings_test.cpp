@@ -10,7 +10,7 @@
 
 #include "runtime/settings_environment.hpp"
 
-namespace weft {
+namespace weft::engine {
 namespace {
 
 const SettingForm& form(std::string_view option) {
@@ -162,4 +162,4 @@ TEST_F(Environment, WithdrawsExactlyWhatWasAdded) {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace weft::engine

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-namespace weft {
+namespace weft::engine {
 namespace {
 
 stats::Summary example() {
@@ -72,4 +72,4 @@ TEST(Stats, CollectsWithoutARuntime) {
 }
 
 }  // namespace
-}  // namespace weft
+}  // namespace weft::engine
