@@ -360,6 +360,8 @@ Wake Carrier::park(Nanos deadline) noexcept {
   Fiber& self = *running_;
   auto& parks = parks_[static_cast<int>(WaitKind{self.kind_})];
   parks.store(parks.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  const bool scoped = self.expirable_ && self.expiry_ < deadline;
+  if (scoped) deadline = self.expiry_;
   // No timer for a wait that has ended already (cancelled before it began; its event found while arming).
   if (deadline != kNever && (self.wait_.load(std::memory_order_relaxed) & Fiber::kWaiting)) {
     self.timer_.owner = &self;
@@ -375,7 +377,7 @@ Wake Carrier::park(Nanos deadline) noexcept {
   }
   const auto wake = static_cast<Wake>(self.wait_.load(std::memory_order_acquire) & Fiber::kWakeMask);
   self.end_wait();
-  return wake;
+  return wake == Wake::kTimeout && scoped ? Wake::kExpired : wake;
 }
 
 Wake Carrier::sleep_until(Nanos deadline, uint8_t flags, const char* call) noexcept {

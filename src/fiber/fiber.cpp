@@ -55,6 +55,8 @@ class FiberTable {
     fiber.context_ = nullptr;
     fiber.signals.pending.store(0, std::memory_order_relaxed);
     fiber.signals.awaited.store(0, std::memory_order_relaxed);
+    fiber.expiry_ = kNever;
+    fiber.shields = 0;
     fiber.attachment = fiber.argument_ = fiber.result_ = nullptr;
     fiber.set_wait_reason({});
     fiber.set_name("");
@@ -154,6 +156,10 @@ const char* to_string(WaitKind kind) noexcept {
   return kNames[static_cast<int>(kind)];
 }
 
+int revocation_error(Wake wake) noexcept {
+  return wake == Wake::kCancelled ? ECANCELED : wake == Wake::kExpired ? ETIMEDOUT : 0;
+}
+
 Fiber* Fiber::allocate() noexcept {
   return FiberTable::instance().allocate();
 }
@@ -218,6 +224,8 @@ void Fiber::release() noexcept {
 uint64_t Fiber::begin_wait(uint8_t flags, const WaitReason& reason) noexcept {
   set_wait_reason(reason);
   since_ = carrier_->coarse_now();
+  expirable_ = flags & kCancellable;
+  if (shields > 0) flags &= static_cast<uint8_t>(~kCancellable);
   const uint64_t ticket = (wait_.load(std::memory_order_relaxed) & ~uint64_t{0xff}) + kTicketStep;
   // release: who sees it parked, by state(), sees why.
   state_.store(State::kParked, std::memory_order_release);
@@ -255,6 +263,11 @@ bool Fiber::interrupt(bool restart) noexcept {
 void Fiber::cancel() noexcept {
   cancelled_.store(true, std::memory_order_seq_cst);
   end_wait_if(kCancellable, Wake::kCancelled);
+}
+
+Wake Fiber::revocation() noexcept {
+  if (shields == 0 && cancel_requested()) return Wake::kCancelled;
+  return expiry_ != kNever && expiry_ <= carrier_->now() ? Wake::kExpired : Wake::kReady;
 }
 
 void Fiber::set_name(const char* name) noexcept {

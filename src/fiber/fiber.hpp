@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <utility>
 
 #include "fiber/clock.hpp"
 #include "fiber/context.hpp"
@@ -24,7 +25,11 @@ enum class Wake : uint8_t {
   kInterrupted,  ///< a signal handler ran that its thread would have been interrupted by
   kCancelled,    ///< it was asked to end
   kClosed,       ///< what it waited on was closed
+  kExpired,      ///< the deadline of a scope around it passed (Fiber::set_expiry)
 };
+
+/// The errno of a call whose wait was ended by what surrounds it and not by what it waits for; else 0.
+int revocation_error(Wake wake) noexcept;
 
 /// When a fiber that has been made ready runs.
 enum class Turn : uint8_t {
@@ -134,6 +139,18 @@ class alignas(64) Fiber {
   void clear_cancel() noexcept { cancelled_.store(false, std::memory_order_relaxed); }
   bool cancel_requested() const noexcept { return cancelled_.load(std::memory_order_relaxed); }
 
+  // --- Scopes around waits; for the running fiber itself.
+
+  /// From now on every cancellable wait ends with Wake::kExpired once this absolute time has come; kNever:
+  /// none does. Returns what it was.
+  Nanos set_expiry(Nanos expiry) noexcept { return std::exchange(expiry_, expiry); }
+  Nanos expiry() const noexcept { return expiry_; }
+  /// While above zero, cancel() is not seen by waits.
+  uint32_t shields = 0;
+  /// How a cancellable wait that begins now would end at once: kCancelled, kExpired, or kReady if it would
+  /// not.
+  Wake revocation() noexcept;
+
   // --- What it is.
   uint64_t id() const noexcept { return id_; }
   Carrier& carrier() const noexcept { return *carrier_; }
@@ -228,6 +245,8 @@ class alignas(64) Fiber {
   Relaxed<const void*> object_;
   Relaxed<int> descriptor_{-1};
   Relaxed<Nanos> since_;
+  Nanos expiry_ = kNever;
+  bool expirable_ = false;  // the present wait is
   Relaxed<uint64_t> id_;
   Relaxed<uint64_t> name_[sizeof(Name) / sizeof(uint64_t)];
 

@@ -36,8 +36,9 @@ auto wait_for_lock(const char* call, int busy, Nanos deadline, Attempt&& attempt
     errno = kept;
     const Nanos next = std::min(deadline, later(monotonic_now(), pause));
     pause = std::min(2 * pause, 20 * kMillisecond);
-    const Wake wake = carrier.sleep_until(next, kInterruptible | kRestartable, call);
+    const Wake wake = carrier.sleep_until(next, kInterruptible | kRestartable | kCancellable, call);
     if (wake == Wake::kInterrupted) return fail(EINTR);
+    if (const int error = revocation_error(wake)) return fail(error);
     if (monotonic_now() >= deadline) return fail(busy);
   }
 }

@@ -290,7 +290,8 @@ int error_of(Wake wake) noexcept {
     case Wake::kInterrupted:
       return EINTR;
     case Wake::kCancelled:
-      return ECANCELED;
+    case Wake::kExpired:
+      return revocation_error(wake);
     case Wake::kClosed:
       return EBADF;
   }

@@ -29,7 +29,7 @@ long wait_for_any(pollfd* descriptors, size_t count, Nanos deadline, const char*
   }
   for (;;) {
     const Wake wake = Poller::of_this_carrier().wait(waits.all(), deadline, kPollFlags, call);
-    if (wake == Wake::kCancelled) return -ECANCELED;
+    if (const int error = revocation_error(wake)) return -error;
     if (wake == Wake::kReady && count == 1 && !(waits[0].revents & POLLNVAL)) {
       descriptors[0].revents = waits[0].revents;
       return 1;
@@ -68,7 +68,7 @@ template <typename Attempt>
 long wait_for_events(int set, Nanos deadline, const char* call, Attempt&& attempt) noexcept {
   for (;;) {
     const Wake wake = Poller::of_this_carrier().wait(set, POLLIN, deadline, kPollFlags, call);
-    if (wake == Wake::kCancelled) return -ECANCELED;
+    if (const int error = revocation_error(wake)) return -error;
     if (wake == Wake::kClosed) return -EBADF;
     const long ready = attempt();
     if (ready != 0) return ready;

@@ -116,7 +116,7 @@ long wait_for_any(Sets& sets, Nanos deadline, const char* call) noexcept {
     const Nanos slice = in_slices ? later(monotonic_now(), kSlice) : kNever;
     const Nanos until = slice < deadline ? slice : deadline;
     const Wake wake = Poller::of_this_carrier().wait(waits.all(), until, kPollFlags, call);
-    if (wake == Wake::kCancelled) return -ECANCELED;
+    if (const int error = revocation_error(wake)) return -error;
     if (wake == Wake::kClosed) return -EBADF;
     const long ready = sets.attempt(nullptr);
     if (ready != 0) return ready;

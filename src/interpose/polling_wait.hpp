@@ -38,14 +38,7 @@ inline constexpr uint8_t kPollFlags = kInterruptible | kCancellable;
 
 /// The errno with which a wait that was not for nothing ends the call; 0: look at the descriptors again.
 inline int error_of(Wake wake) noexcept {
-  switch (wake) {
-    case Wake::kInterrupted:
-      return EINTR;
-    case Wake::kCancelled:
-      return ECANCELED;
-    default:
-      return 0;
-  }
+  return wake == Wake::kInterrupted ? EINTR : revocation_error(wake);
 }
 
 /// Room for the waits of a call: on the stack for a few descriptors, else on the heap.

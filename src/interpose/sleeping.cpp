@@ -6,12 +6,13 @@ namespace weft::engine::interpose {
 
 namespace {
 
-// Returns 0 or EINTR.
+// Returns 0 or an errno.
 int sleep_until(Nanos deadline, const char* call) noexcept {
-  return Carrier::current()->sleep_until(deadline, kInterruptible, call) == Wake::kInterrupted ? EINTR : 0;
+  const Wake wake = Carrier::current()->sleep_until(deadline, kInterruptible | kCancellable, call);
+  return wake == Wake::kInterrupted ? EINTR : revocation_error(wake);
 }
 
-// Sleeps `length`; stores what is left of it in *rest when interrupted. Returns 0 or EINTR.
+// Sleeps `length`; stores what is left of it in *rest when it ends early. Returns 0 or an errno.
 int sleep_for(Nanos length, timespec* rest, const char* call) noexcept {
   const Nanos deadline = later(monotonic_now(), length);
   const int error = sleep_until(deadline, call);

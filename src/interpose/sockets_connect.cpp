@@ -64,7 +64,7 @@ long accept_by_pool(int fd, sockaddr* address, socklen_t* address_length, int fl
   AcceptGate& gate = AcceptGate::of(fd);
   const Wake wake = gate.enter(wait, fd);
   if (wake == Wake::kInterrupted) return -EINTR;
-  if (wake == Wake::kCancelled) return -ECANCELED;
+  if (const int error = revocation_error(wake)) return -error;
   long result = -EAGAIN;
   if (readable(fd)) {
     OffloadPool::instance().run(

@@ -25,7 +25,8 @@ int IoWait::finish(Wake wake) noexcept {
     case Wake::kTimeout:
       return timeout_error_;
     case Wake::kCancelled:
-      return ECANCELED;
+    case Wake::kExpired:
+      return revocation_error(wake);
     case Wake::kClosed:
       return EBADF;
     case Wake::kInterrupted:

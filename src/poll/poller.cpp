@@ -106,14 +106,15 @@ Wake Poller::wait_expired(std::span<FdWait> waits, uint8_t flags) noexcept {
   Carrier& carrier = *Carrier::current();
   if (poll_now(waits) > 0) return Wake::kReady;
   carrier.yield();
-  const bool cancelled = (flags & kCancellable) && Carrier::running_fiber()->cancel_requested();
-  return cancelled ? Wake::kCancelled : Wake::kTimeout;
+  const Wake revoked = (flags & kCancellable) ? Carrier::running_fiber()->revocation() : Wake::kReady;
+  return revoked != Wake::kReady ? revoked : Wake::kTimeout;
 }
 
 Wake Poller::wait(std::span<FdWait> waits, Nanos deadline, uint8_t flags, const char* call) noexcept {
   Carrier& carrier = *Carrier::current();
   Fiber& self = carrier.running();
-  if ((flags & kCancellable) && self.cancel_requested()) return Wake::kCancelled;
+  if (flags & kCancellable)
+    if (const Wake revoked = self.revocation(); revoked != Wake::kReady) return revoked;
   if (deadline != kNever && deadline <= carrier.now()) return wait_expired(waits, flags);
 
   WaitReason reason{WaitKind::kIo, call};
@@ -133,7 +134,7 @@ Wake Poller::wait(std::span<FdWait> waits, Nanos deadline, uint8_t flags, const 
   --waiting_;
   // A carrier that was busy past the deadline sees the timer before it sees the descriptor; poll(2) never
   // reports a timeout for a descriptor that is ready.
-  if (wake == Wake::kTimeout)
+  if (wake == Wake::kTimeout || wake == Wake::kExpired)
     for (const FdWait& wait : waits)
       if (wait.revents != 0) return Wake::kReady;
   return wake;

@@ -268,5 +268,73 @@ TEST_F(Waiting, FreshFiberInheritsNothingFromTheLastInItsBlock) {
   Engine::join(fibers);
 }
 
+TEST_F(Waiting, TheExpiryOfAScopeEndsACancellableWait) {
+  const Nanos expiry = carrier.now() + kSecond;
+  Fiber* fiber = spawn([&] {
+    carrier.running().set_expiry(expiry);
+    wakes_.push_back(wait(nullptr, kCancellable));
+    wakes_.push_back(wait(nullptr, kCancellable, expiry + kSecond));
+    carrier.running().set_expiry(kNever);
+  });
+  Engine::join(fiber);
+  EXPECT_EQ(wakes_, (std::vector{Wake::kExpired, Wake::kExpired}));
+  EXPECT_EQ(carrier.now(), expiry);
+}
+
+TEST_F(Waiting, ANearerDeadlineOfTheWaitItselfIsATimeout) {
+  Fiber* fiber = spawn([&] {
+    carrier.running().set_expiry(carrier.now() + 2 * kSecond);
+    wakes_.push_back(wait(nullptr, kCancellable, carrier.now() + kSecond));
+    carrier.running().set_expiry(kNever);
+  });
+  Engine::join(fiber);
+  EXPECT_EQ(wakes_, std::vector{Wake::kTimeout});
+}
+
+TEST_F(Waiting, AnUncancellableWaitHasNoExpiry) {
+  Fiber* fiber = spawn([&] {
+    carrier.running().set_expiry(carrier.now() + kSecond);
+    wakes_.push_back(wait(nullptr, kUninterruptible, carrier.now() + 2 * kSecond));
+    EXPECT_EQ(carrier.running().revocation(), Wake::kExpired);
+    carrier.running().set_expiry(kNever);
+  });
+  Engine::join(fiber);
+  EXPECT_EQ(wakes_, std::vector{Wake::kTimeout});
+}
+
+TEST_F(Waiting, AShieldHidesACancellationButNoExpiry) {
+  Fiber* fiber = spawn([&] {
+    Fiber& self = carrier.running();
+    ++self.shields;
+    self.cancel();
+    wakes_.push_back(wait(nullptr, kCancellable, carrier.now() + kSecond));
+    self.set_expiry(carrier.now() + kSecond);
+    wakes_.push_back(wait(nullptr, kCancellable));
+    self.set_expiry(kNever);
+    EXPECT_EQ(self.revocation(), Wake::kReady);
+    --self.shields;
+    EXPECT_EQ(self.revocation(), Wake::kCancelled);
+    wakes_.push_back(wait(nullptr, kCancellable));
+  });
+  Engine::join(fiber);
+  EXPECT_EQ(wakes_, (std::vector{Wake::kTimeout, Wake::kExpired, Wake::kCancelled}));
+}
+
+TEST_F(Waiting, ACancelFromOutsideDoesNotEndAShieldedWait) {
+  uint64_t ticket = 0;
+  Fiber* fiber = spawn([&] {
+    ++carrier.running().shields;
+    wakes_.push_back(wait(&ticket, kCancellable));
+    --carrier.running().shields;
+  });
+  carrier.yield();
+  fiber->cancel();
+  carrier.yield();
+  EXPECT_TRUE(wakes_.empty());
+  EXPECT_TRUE(fiber->unpark(ticket, Wake::kReady));
+  Engine::join(fiber);
+  EXPECT_EQ(wakes_, std::vector{Wake::kReady});
+}
+
 }  // namespace
 }  // namespace weft::engine::test
