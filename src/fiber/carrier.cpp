@@ -5,6 +5,7 @@
 #include <csignal>
 
 #include "fiber/assert.hpp"
+#include "fiber/crew.hpp"
 #include "fiber/monitor.hpp"
 #include "fiber/parking_lot.hpp"
 #include "fiber/sys.hpp"
@@ -92,7 +93,13 @@ inline void Carrier::enqueue(Fiber& fiber, Turn turn) noexcept {
   ready_count_.store(ready_count_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 
+void Carrier::adopt(Fiber& fiber) noexcept {
+  fiber.carrier_ = this;
+  if (takes_no_signals_) fiber.identity_.signal_mask = ~uint64_t{0};
+}
+
 void Carrier::start(Fiber& fiber) noexcept {
+  if (&fiber.carrier() != this) adopt(fiber);
   fiber.retain();
   make_ready(fiber, Turn::kNext);
 }
@@ -169,6 +176,14 @@ inline bool Carrier::count_switch() noexcept {
   return count >= tend_at_ || attention_.load(std::memory_order_relaxed) != 0;
 }
 
+// Makes a new fiber of the crew's ready. False if there was none.
+bool Carrier::take_new(bool steal) noexcept {
+  Crew* crew = crew_.load(std::memory_order_relaxed);
+  Fiber* fiber = crew ? crew->take(*this, steal) : nullptr;
+  if (fiber) enqueue(*fiber, Turn::kInOrder);
+  return fiber != nullptr;
+}
+
 // What a busy carrier does every kPollInterval switches, and in part whenever attention is asked for.
 void Carrier::tend() noexcept {
   constexpr int kMaxSkipped = 4;  // should the clock stand still
@@ -182,6 +197,7 @@ void Carrier::tend() noexcept {
   // While switches are quick, reading the clock would be much of the work.
   tend_at_ = count + (coarse_now_ - last_tended_ < kPollSpacing ? 4 * kPollInterval : kPollInterval);
   last_tended_ = coarse_now_;
+  take_new(false);
   if (!asked && coarse_now_ - last_poll_ < kPollSpacing && ++polls_skipped_ < kMaxSkipped) return;
   poll(0);
 }
@@ -242,8 +258,10 @@ Fiber* Carrier::wait_for_ready() noexcept {
     attend();
     expire_timers(now());
     if (Fiber* next = ready_.pop()) return next;
+    if (take_new(true)) return ready_.pop();
     sleeping_.store(true, std::memory_order_seq_cst);
-    if (attention_.load(std::memory_order_seq_cst) != 0) {
+    // Once more: who starts a fiber from now on sees that this carrier sleeps.
+    if (take_new(true) || attention_.load(std::memory_order_seq_cst) != 0) {
       sleeping_.store(false, std::memory_order_relaxed);
       continue;
     }
@@ -319,9 +337,11 @@ inline void Carrier::switch_to(Fiber& next, bool dying) noexcept {
 }
 
 void Carrier::fiber_entry(transfer_t) noexcept {
-  Fiber& self = *Carrier::running_fiber();
+  Carrier& carrier = *Carrier::current();
+  Fiber& self = *carrier.running_;
   self.sanitizer_.enter();
-  self.carrier_->census_.add(self.identity_.signal_mask);
+  carrier.census_.add(self.identity_.signal_mask);
+  ++carrier.alive_;
   void* result = self.entry_(self.argument_);
   Carrier::current()->exit_fiber(result);
 }
@@ -330,6 +350,7 @@ void Carrier::exit_fiber(void* result) noexcept {
   Fiber& self = *running_;
   WEFT_ASSERT(!self.is_main());
   census_.remove(self.identity_.signal_mask);
+  if (--alive_ == 0) ParkingLot::instance().wake_all(&alive_);
   self.result_ = result;
   Fiber::count_done();
   self.state_.store(Fiber::State::kDone, std::memory_order_release);
@@ -380,6 +401,12 @@ Wake Carrier::park(Nanos deadline) noexcept {
   return wake == Wake::kTimeout && scoped ? Wake::kExpired : wake;
 }
 
+void Carrier::wait_until_alone() noexcept {
+  while (alive_ > 0)
+    ParkingLot::instance().park(&alive_, kNever, kUninterruptible, {WaitKind::kJoin, "the carrier's end"},
+                                [this]() noexcept { return alive_ > 0; });
+}
+
 Wake Carrier::sleep_until(Nanos deadline, uint8_t flags, const char* call) noexcept {
   running_->begin_wait(flags, {WaitKind::kSleep, call});
   return park(deadline);
@@ -413,6 +440,7 @@ void Carrier::reset_after_fork() noexcept {
   sleeping_.store(false, std::memory_order_relaxed);
   zombie_ = nullptr;
   pinned_calls_.reset_after_fork();
+  alive_ = survivor.is_main() ? 0 : 1;
   survivor.signals.pending.store(0, std::memory_order_relaxed);
   census_.clear();
   census_.add(survivor.identity_.signal_mask);

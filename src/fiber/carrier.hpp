@@ -13,6 +13,7 @@
 
 namespace weft::engine {
 
+class Crew;
 class Monitor;
 
 /// Runs fibers on the OS thread that attached it: first in first out, except that a fiber which the running
@@ -51,16 +52,25 @@ class Carrier {
   /// Makes the calling thread this carrier's, its present stack the main fiber. REQUIRES: it has no carrier.
   /// False with errno set when there is no block for the main fiber.
   bool attach() noexcept;
-  /// The reverse. REQUIRES: called on the main fiber; no other fiber of this carrier is alive; the monitor
-  /// does not watch it. Whoever destroys the carrier then makes sure that no other thread is still inside a
-  /// call that woke its fibers.
+  /// On the main fiber: returns when every fiber that started here has ended.
+  void wait_until_alone() noexcept;
+  /// For an OS thread of the engine's own: fibers that are started here block all signals.
+  void take_no_signals() noexcept { takes_no_signals_ = true; }
+  /// The reverse of attach(). REQUIRES: called on the main fiber; no other fiber of this carrier is alive;
+  /// the monitor does not watch it. Whoever destroys the carrier then makes sure that no other thread is
+  /// still inside a call that woke its fibers.
   void detach() noexcept;
 
   Fiber& main_fiber() const noexcept { return *main_; }
   Fiber& running() const noexcept { return *running_; }
 
-  /// Makes a new fiber ready. To be called once. Any thread.
+  /// Makes a new fiber ready, to run here whichever carrier it was made for. To be called once. Any thread.
   void start(Fiber& fiber) noexcept;
+
+  /// For the crew it belongs to: `fiber`, which has not started, is to run here.
+  void adopt(Fiber& fiber) noexcept;
+  /// For the crew: where new fibers are to be had when nothing is ready; null: nowhere.
+  void set_crew(Crew* crew) noexcept { crew_.store(crew, std::memory_order_relaxed); }
 
   /// Lets every fiber that is ready run before the caller goes on. Returns at once where there is none.
   void yield() noexcept;
@@ -159,6 +169,7 @@ class Carrier {
   Fiber& next_ready() noexcept;
   Fiber* wait_for_ready() noexcept;
   uint8_t attend() noexcept;
+  bool take_new(bool steal) noexcept;
   void tend() noexcept;
   bool count_switch() noexcept;
   void rotate() noexcept;
@@ -197,6 +208,8 @@ class Carrier {
   Nanos last_poll_ = 0, last_tended_ = 0;
   int polls_skipped_ = 0;
   int thread_id_ = 0;
+  uint32_t alive_ = 0;  // fibers that have started and not ended
+  bool takes_no_signals_ = false;
 
   // Written by the carrier, read by others.
   std::atomic<size_t> ready_count_{0};
@@ -208,6 +221,7 @@ class Carrier {
 
   // Written by others. inbox_: a stack of posted nodes, newest first.
   std::atomic<Monitor*> monitor_{nullptr};
+  std::atomic<Crew*> crew_{nullptr};
   alignas(64) std::atomic<InboxNode*> inbox_{nullptr};
   std::atomic<uint8_t> attention_{0};
   std::atomic<bool> sleeping_{false};

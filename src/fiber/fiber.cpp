@@ -57,7 +57,7 @@ class FiberTable {
     fiber.signals.awaited.store(0, std::memory_order_relaxed);
     fiber.expiry_ = kNever;
     fiber.shields = 0;
-    fiber.attachment = fiber.argument_ = fiber.result_ = nullptr;
+    fiber.attachment = fiber.task = fiber.argument_ = fiber.result_ = nullptr;
     fiber.set_wait_reason({});
     fiber.set_name("");
     Guard guard(lock_);
@@ -223,7 +223,7 @@ void Fiber::release() noexcept {
 
 uint64_t Fiber::begin_wait(uint8_t flags, const WaitReason& reason) noexcept {
   set_wait_reason(reason);
-  since_ = carrier_->coarse_now();
+  since_ = carrier().coarse_now();
   expirable_ = flags & kCancellable;
   if (shields > 0) flags &= static_cast<uint8_t>(~kCancellable);
   const uint64_t ticket = (wait_.load(std::memory_order_relaxed) & ~uint64_t{0xff}) + kTicketStep;
@@ -243,7 +243,7 @@ bool Fiber::unpark(uint64_t ticket, Wake wake, Turn turn) noexcept {
     if ((seen & ~uint64_t{0xff}) != ticket || !(seen & kWaiting)) return false;
   } while (!wait_.compare_exchange_weak(seen, ticket | static_cast<uint64_t>(wake), std::memory_order_acq_rel,
                                         std::memory_order_relaxed));
-  carrier_->make_ready(*this, turn);
+  carrier().make_ready(*this, turn);
   return true;
 }
 
@@ -267,7 +267,7 @@ void Fiber::cancel() noexcept {
 
 Wake Fiber::revocation() noexcept {
   if (shields == 0 && cancel_requested()) return Wake::kCancelled;
-  return expiry_ != kNever && expiry_ <= carrier_->now() ? Wake::kExpired : Wake::kReady;
+  return expiry_ != kNever && expiry_ <= carrier().now() ? Wake::kExpired : Wake::kReady;
 }
 
 void Fiber::set_name(const char* name) noexcept {

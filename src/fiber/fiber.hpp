@@ -176,6 +176,7 @@ class alignas(64) Fiber {
   /// For the layers above: a pthread's detach state, and a word for what they attach to a fiber.
   std::atomic<bool> detached{false};
   void* attachment = nullptr;
+  void* task = nullptr;  ///< what the C++ library keeps with a fiber that was spawned through it
   FiberSignals signals;
 
   // --- The table of all blocks.
@@ -199,6 +200,7 @@ class alignas(64) Fiber {
 
  private:
   friend class Carrier;
+  friend class Crew;
   friend class FiberTable;
   friend class ReadyQueue;
 
@@ -225,8 +227,8 @@ class alignas(64) Fiber {
 
   // What a switch touches comes first, in two cache lines.
   fcontext_t context_ = nullptr;
-  Fiber* next_ = nullptr;  // on the ready queue, or among the free blocks
-  Carrier* carrier_ = nullptr;
+  Fiber* next_ = nullptr;      // on the ready queue, or among the free blocks
+  Relaxed<Carrier*> carrier_;  // where it runs; until it has started it may change
   std::atomic<uint64_t> wait_{0};
   std::atomic<State> state_{State::kFree};
   std::atomic<bool> cancelled_{false};

@@ -110,7 +110,8 @@ Wake Poller::wait_expired(std::span<FdWait> waits, uint8_t flags) noexcept {
   return revoked != Wake::kReady ? revoked : Wake::kTimeout;
 }
 
-Wake Poller::wait(std::span<FdWait> waits, Nanos deadline, uint8_t flags, const char* call) noexcept {
+Wake Poller::wait(std::span<FdWait> waits, Nanos deadline, uint8_t flags, const char* call,
+                  const Announcement* announcement) noexcept {
   Carrier& carrier = *Carrier::current();
   Fiber& self = carrier.running();
   if (flags & kCancellable)
@@ -121,6 +122,7 @@ Wake Poller::wait(std::span<FdWait> waits, Nanos deadline, uint8_t flags, const 
   if (!waits.empty()) reason.descriptor = waits.front().fd;
   const uint64_t ticket = self.begin_wait(flags, reason);
   ++waiting_;
+  if (announcement) announcement->call(announcement->self, ticket);
   for (FdWait& wait : waits) {
     wait.revents = 0;
     wait.fiber = &self;

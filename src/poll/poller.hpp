@@ -53,6 +53,12 @@ struct FileOperation {
 /// all directions. At most 64 exist at once.
 class Poller : public EventSource {
  public:
+  /// Told of a wait's ticket as soon as there is one, so that something else may end the wait as well.
+  struct Announcement {
+    void (*call)(void* self, uint64_t ticket) noexcept;
+    void* self;
+  };
+
   /// A poller of the kind asked for; kAuto: io_uring, or epoll where the kernel refuses that. Null with errno
   /// set when it cannot be had. `why`, if given, receives a sentence for `weft doctor`: what was chosen, and
   /// for what reason. Any thread.
@@ -77,7 +83,8 @@ class Poller : public EventSource {
   /// around it starves nobody.
   ///
   /// When it returns, no poll of this wait is left in the kernel.
-  Wake wait(std::span<FdWait> waits, Nanos deadline, uint8_t flags, const char* call) noexcept;
+  Wake wait(std::span<FdWait> waits, Nanos deadline, uint8_t flags, const char* call,
+            const Announcement* announcement = nullptr) noexcept;
 
   /// The same for one descriptor.
   Wake wait(int fd, short events, Nanos deadline, uint8_t flags, const char* call) noexcept {

@@ -33,14 +33,31 @@ Runtime* Runtime::start(const Settings& settings) noexcept {
     errno = error;
     return nullptr;
   }
+  runtime->crew_.join(runtime->carrier_);
   static const int registered = pthread_atfork(nullptr, nullptr, &Runtime::after_fork_in_child);
   static_cast<void>(registered);
   instance_.store(runtime, std::memory_order_release);
   return runtime;
 }
 
+bool Runtime::set_carriers(int count) noexcept {
+  int present = carriers();
+  while (present < count) {
+    CarrierThread*& other = others_[present - 1];
+    if (!other) other = new (std::nothrow) CarrierThread(clock_);
+    if (!other) errno = ENOMEM;
+    if (!other || !other->start(settings_.backend, crew_, monitor_)) return false;
+    carriers_.store(++present, std::memory_order_release);
+  }
+  while (present > count) {
+    carriers_.store(--present, std::memory_order_release);
+    others_[present - 1]->stop();
+  }
+  return true;
+}
+
 Fiber* Runtime::create_fiber(Fiber::Entry entry, void* argument, size_t stack_size) noexcept {
-  return Fiber::create(carrier_, entry, argument, stack_size ? stack_size : settings_.stack_size);
+  return Fiber::create(carrier(), entry, argument, stack_size ? stack_size : settings_.stack_size);
 }
 
 void Runtime::after_fork_in_child() noexcept {
@@ -50,7 +67,11 @@ void Runtime::after_fork_in_child() noexcept {
   ParkingLot::instance().reset_after_fork();
   StackPool::instance().reset_after_fork();
   OffloadPool::instance().reset_after_fork();
+  for (CarrierThread*& other : runtime->others_) other = nullptr;
+  runtime->carriers_.store(1, std::memory_order_relaxed);
+  runtime->crew_.reset_after_fork(Carrier::current());
   if (Carrier* carrier = Carrier::current()) {
+    runtime->first_ = carrier;
     carrier->reset_after_fork();
     Fiber::reset_after_fork(carrier->running());
     runtime->monitor_.reset_after_fork();

@@ -1,0 +1,171 @@
+// Several carriers: who runs a new fiber, and how carriers come and go.
+#include <sys/wait.h>
+
+#include <set>
+#include <vector>
+
+#include "fiber/parking_lot.hpp"
+#include "support/engine.hpp"
+
+namespace weft::engine::test {
+namespace {
+
+class Carriers : public EngineTest {
+ protected:
+  void TearDown() override {
+    EXPECT_TRUE(Runtime::get()->set_carriers(1));
+    EngineTest::TearDown();
+  }
+
+  // Starts `count` fibers that call body(index), and joins them.
+  template <typename Body>
+  void run(int count, Body&& body) {
+    struct Job {
+      Body* body;
+      int index;
+    };
+    std::vector<Job> jobs(count);
+    std::vector<Fiber*> fibers;
+    for (int i = 0; i < count; ++i) {
+      jobs[i] = {&body, i};
+      Fiber* fiber = Runtime::get()->create_fiber(
+          [](void* argument) -> void* {
+            auto& job = *static_cast<Job*>(argument);
+            (*job.body)(job.index);
+            return nullptr;
+          },
+          &jobs[i], 0);
+      ASSERT_NE(fiber, nullptr);
+      Runtime::get()->start(*fiber);
+      fibers.push_back(fiber);
+    }
+    for (Fiber* fiber : fibers) {
+      while (!fiber->done())
+        ParkingLot::instance().park(&fiber->done_word(), kNever, kUninterruptible, {},
+                                    [&] { return !fiber->done(); });
+      fiber->release();
+    }
+  }
+};
+
+TEST_F(Carriers, OthersTakeNewFibersWhileOneIsBusy) {
+  ASSERT_TRUE(Runtime::get()->set_carriers(3));
+  std::atomic<int> started{0};
+  std::vector<pid_t> where(3);
+  // Each holds its carrier until all three run, so it ends only if there are three.
+  run(3, [&](int index) {
+    where[index] = sys::thread_id();
+    ++started;
+    while (started < 3) sched_yield();
+  });
+  EXPECT_EQ(std::set<pid_t>(where.begin(), where.end()).size(), 3u);
+}
+
+TEST_F(Carriers, AFiberStaysWhereItStarted) {
+  ASSERT_TRUE(Runtime::get()->set_carriers(4));
+  std::atomic<int> moved{0};
+  run(200, [&](int) {
+    const pid_t here = sys::thread_id();
+    for (int i = 0; i < 20; ++i) {
+      Carrier* carrier = Carrier::current();
+      carrier->sleep_until(carrier->now() + 50 * kMicrosecond, kUninterruptible, "test");
+      if (sys::thread_id() != here) ++moved;
+    }
+  });
+  EXPECT_EQ(moved, 0);
+}
+
+TEST_F(Carriers, FibersOfSeveralWakeEachOther) {
+  ASSERT_TRUE(Runtime::get()->set_carriers(2));
+  std::atomic<int> turn{0};
+  constexpr int kRounds = 2000;
+  run(2, [&](int index) {
+    for (int i = 0; i < kRounds; ++i) {
+      while (turn.load() % 2 != index)
+        ParkingLot::instance().park(&turn, kNever, kUninterruptible, {},
+                                    [&] { return turn.load() % 2 != index; });
+      ++turn;
+      ParkingLot::instance().wake_all(&turn);
+    }
+  });
+  EXPECT_EQ(turn, 2 * kRounds);
+}
+
+TEST_F(Carriers, ComeAndGoAndComeAgain) {
+  for (const int count : {4, 2, 5, 1, 2, 1}) {
+    ASSERT_TRUE(Runtime::get()->set_carriers(count));
+    EXPECT_EQ(Runtime::get()->carriers(), count);
+    std::atomic<int> ran{0};
+    run(100, [&](int) {
+      Carrier::current()->yield();
+      ++ran;
+    });
+    EXPECT_EQ(ran, 100);
+  }
+}
+
+TEST_F(Carriers, ACarrierThatGoesWaitsForItsFibers) {
+  ASSERT_TRUE(Runtime::get()->set_carriers(2));
+  std::atomic<bool> away{false}, done{false};
+  const pid_t here = sys::thread_id();
+  Fiber* fiber = nullptr;
+  struct Shared {
+    std::atomic<bool>&away, &done;
+  } shared{away, done};
+  fiber = Runtime::get()->create_fiber(
+      [](void* argument) -> void* {
+        auto& state = *static_cast<Shared*>(argument);
+        state.away = true;
+        Carrier* carrier = Carrier::current();
+        carrier->sleep_until(carrier->now() + 20 * kMillisecond, kUninterruptible, "test");
+        state.done = true;
+        return nullptr;
+      },
+      &shared, 0);
+  Runtime::get()->carrier(1).start(*fiber);
+  while (!away) sched_yield();
+  ASSERT_TRUE(Runtime::get()->set_carriers(1));
+  EXPECT_TRUE(done);
+  EXPECT_EQ(sys::thread_id(), here);
+  fiber->release();
+}
+
+TEST_F(Carriers, TheEnginesOwnThreadsTakeNoSignals) {
+  ASSERT_TRUE(Runtime::get()->set_carriers(2));
+  std::atomic<int> started{0};
+  std::atomic<int> unblocked{0};
+  const pid_t here = sys::thread_id();
+  run(2, [&](int) {
+    ++started;
+    while (started < 2) sched_yield();
+    sigset_t mask;
+    sigemptyset(&mask);
+    uint64_t bits = 0;
+    sys::call(SYS_rt_sigprocmask, SIG_BLOCK, nullptr, &bits, sizeof bits);
+    if (sys::thread_id() != here && !(bits & (uint64_t{1} << (SIGTERM - 1)))) ++unblocked;
+  });
+  EXPECT_EQ(unblocked, 0);
+}
+
+TEST_F(Carriers, AForkChildHasOne) {
+  ASSERT_TRUE(Runtime::get()->set_carriers(3));
+  const pid_t child = fork();
+  if (child == 0) {
+    bool ran = false;
+    run(1, [&](int) { ran = true; });
+    const bool one = Runtime::get()->carriers() == 1;
+    const bool again = Runtime::get()->set_carriers(2);
+    std::atomic<int> both{0};
+    run(2, [&](int) {
+      ++both;
+      while (both < 2) sched_yield();
+    });
+    _exit(ran && one && again && both == 2 ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+
+}  // namespace
+}  // namespace weft::engine::test
