@@ -1,0 +1,112 @@
+#include "weft/detail/task.hpp"
+
+#include <cxxabi.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "fiber/assert.hpp"
+#include "runtime/runtime.hpp"
+#include "sync/wake.hpp"
+#include "weft/fiber.hpp"
+
+namespace weft::detail {
+
+namespace {
+
+engine::Fiber* block(void* fiber) noexcept {
+  return static_cast<engine::Fiber*>(fiber);
+}
+
+constinit std::atomic<UnhandledHandler> g_unhandled{nullptr};
+
+}  // namespace
+
+int Task::start(const TaskOptions& options) noexcept {
+  engine::Runtime* runtime = engine::Runtime::get();
+  if (!runtime && !(runtime = engine::Runtime::start(engine::Settings{}))) return errno;
+  if (options.carrier >= runtime->carriers()) return EINVAL;
+  if (options.name_length > 0) {
+    name_ = strndup(options.name, options.name_length);
+    if (!name_) return ENOMEM;
+  }
+  engine::Fiber* fiber = runtime->create_fiber(&enter, this, options.stack_size);
+  if (!fiber) return errno;
+  if (name_) fiber->set_name(name_);
+  fiber->task = this;
+  fiber_ = fiber;
+  id_ = fiber->id();
+  site_ = options.site;
+  retain();
+  if (options.carrier >= 0)
+    runtime->carrier(options.carrier).start(*fiber);
+  else
+    runtime->start(*fiber);
+  return 0;
+}
+
+void* Task::enter(void* self) noexcept {
+  auto& task = *static_cast<Task*>(self);
+  task.run_(task);
+  WEFT_ASSERT(task.done());
+  // It is still this fiber's in the eyes of a callback, but not of what a thread-specific destructor asks.
+  block(task.fiber_)->task = nullptr;
+  task.release();
+  return nullptr;
+}
+
+Task* Task::current() noexcept {
+  const engine::Fiber* fiber = engine::Carrier::running_fiber();
+  return fiber ? static_cast<Task*>(fiber->task) : nullptr;
+}
+
+Outcome Task::join(Nanos deadline, uint8_t flags) noexcept {
+  if (this == current()) return Outcome::kSelf;
+  return wait(deadline, flags, "join");
+}
+
+void Task::cancel() noexcept {
+  block(fiber_)->cancel();
+}
+bool Task::cancel_requested() const noexcept {
+  return block(fiber_)->cancel_requested();
+}
+
+void Task::dispose() noexcept {
+  if (fiber_) block(fiber_)->release();
+  free(name_);
+}
+
+void report_unhandled(const Task& task, const char* type, const char* what) noexcept {
+  const Site& site = task.site();
+  if (UnhandledHandler handler = g_unhandled.load(std::memory_order_acquire))
+    return handler(
+        {task.name(), task.id(), site.file, site.line, site.function, type ? type : "", what ? what : ""});
+  int status = 0;
+  char* readable = type ? abi::__cxa_demangle(type, nullptr, nullptr, &status) : nullptr;
+  char text[1024];
+  int length =
+      snprintf(text, sizeof text, "weft: unhandled %s in fiber %s%s%s(id %llu), spawned at %s:%u%s%s",
+               readable ? readable
+               : type   ? type
+                        : "exception",
+               *task.name() ? "'" : "", task.name(), *task.name() ? "' " : "",
+               static_cast<unsigned long long>(task.id()), site.file, site.line, what && *what ? ": " : "",
+               what ? what : "");
+  if (length >= static_cast<int>(sizeof text)) length = sizeof text - 1;
+  text[length < static_cast<int>(sizeof text) - 1 ? length++ : length - 1] = '\n';
+  engine::sys::call(SYS_write, 2, text, length);
+  free(readable);
+}
+
+}  // namespace weft::detail
+
+namespace weft {
+
+UnhandledHandler set_unhandled_handler(UnhandledHandler handler) noexcept {
+  return detail::g_unhandled.exchange(handler, std::memory_order_acq_rel);
+}
+
+}  // namespace weft
