@@ -52,13 +52,17 @@ struct ResultOf<void> {
   }
 };
 
-template <typename R>
-class TaskResult : public Task {
+class FailingTask : public Task {
  public:
   using Task::Task;
+  std::exception_ptr error;  // unless it returned
+};
+
+template <typename R>
+class TaskResult : public FailingTask {
+ public:
+  using FailingTask::FailingTask;
   ResultOf<R> result;
-  std::exception_ptr error;
-  bool was_cancelled = false;  // it ended by Cancelled
 };
 
 template <typename R, typename F>
@@ -72,9 +76,10 @@ class TaskOf final : public TaskResult<R> {
     try {
       self.result.run(*self.function_);
     } catch (const Cancelled&) {
-      self.was_cancelled = true;
+      self.end = Task::End::kCancelled;
       self.error = std::current_exception();
     } catch (...) {
+      self.end = Task::End::kThrew;
       self.error = std::current_exception();
     }
     try {
@@ -86,7 +91,7 @@ class TaskOf final : public TaskResult<R> {
 
   static void destroy(Completion& completion) noexcept {
     auto* self = static_cast<TaskOf*>(&completion);
-    if (self->error && !self->was_cancelled && !self->observed()) report(*self);
+    if (self->end == Task::End::kThrew && !self->observed()) report(*self);
     self->dispose();
     delete self;
   }
@@ -164,17 +169,7 @@ class [[nodiscard]] Fiber {
   /// must not wait; what it throws ends the program.
   template <std::invocable F>
   void on_done(F&& function) const {
-    struct Node : detail::Callback {
-      explicit Node(F&& f) : function(std::forward<F>(f)) {}
-      std::decay_t<F> function;
-    };
-    auto* node = new Node(std::forward<F>(function));
-    node->call = [](detail::Callback& self, detail::Completion&) noexcept {
-      auto* owned = static_cast<Node*>(&self);
-      owned->function();
-      delete owned;
-    };
-    if (!task().add(*node)) node->call(*node, *task_);
+    detail::call_when_done(task(), std::forward<F>(function));
   }
 
   detail::TaskResult<R>& task() const {

@@ -48,7 +48,7 @@ class FiberTable {
     // counting, so that one given out by the block's previous fiber never fits.
     fiber.state_.store(Fiber::State::kFree, std::memory_order_release);
     fiber.done_.store(0, std::memory_order_relaxed);
-    fiber.cancelled_.store(false, std::memory_order_relaxed);
+    fiber.cancelled_.store(0, std::memory_order_relaxed);
     fiber.detached.store(false, std::memory_order_relaxed);
     fiber.identity_.reset();
     fiber.stack_ = {};
@@ -261,7 +261,12 @@ bool Fiber::interrupt(bool restart) noexcept {
 }
 
 void Fiber::cancel() noexcept {
-  cancelled_.store(true, std::memory_order_seq_cst);
+  cancelled_.fetch_or(kCancelledItself, std::memory_order_seq_cst);
+  end_wait_if(kCancellable, Wake::kCancelled);
+}
+
+void Fiber::cancel_scope() noexcept {
+  cancelled_.fetch_add(kCancelledScope, std::memory_order_seq_cst);
   end_wait_if(kCancellable, Wake::kCancelled);
 }
 

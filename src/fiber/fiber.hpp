@@ -136,8 +136,16 @@ class alignas(64) Fiber {
   /// Asks the fiber to end: its present or next cancellable wait ends with Wake::kCancelled, as does every
   /// later one until clear_cancel(). Any thread; REQUIRES: the caller holds a reference.
   void cancel() noexcept;
-  void clear_cancel() noexcept { cancelled_.store(false, std::memory_order_relaxed); }
-  bool cancel_requested() const noexcept { return cancelled_.load(std::memory_order_relaxed); }
+  void clear_cancel() noexcept { cancelled_.fetch_and(~kCancelledItself, std::memory_order_relaxed); }
+  /// The same for a stretch of code that the fiber runs, as often as there are such stretches, one in
+  /// another: begins or ends here.
+  void cancel_scope() noexcept;
+  void end_cancelled_scope() noexcept { cancelled_.fetch_sub(kCancelledScope, std::memory_order_relaxed); }
+  bool cancel_requested() const noexcept { return cancelled_.load(std::memory_order_relaxed) != 0; }
+  /// By cancel(), and not for a scope only.
+  bool cancelled_itself() const noexcept {
+    return cancelled_.load(std::memory_order_relaxed) & kCancelledItself;
+  }
 
   // --- Scopes around waits; for the running fiber itself.
 
@@ -225,13 +233,15 @@ class alignas(64) Fiber {
   static constexpr uint64_t kWaiting = 0x10, kWakeMask = 0x0f, kWaitFlagMask = 7, kFlagShift = 5,
                             kTicketStep = 0x100;
 
+  static constexpr uint32_t kCancelledItself = 1, kCancelledScope = 2;
+
   // What a switch touches comes first, in two cache lines.
   fcontext_t context_ = nullptr;
   Fiber* next_ = nullptr;      // on the ready queue, or among the free blocks
   Relaxed<Carrier*> carrier_;  // where it runs; until it has started it may change
   std::atomic<uint64_t> wait_{0};
   std::atomic<State> state_{State::kFree};
-  std::atomic<bool> cancelled_{false};
+  std::atomic<uint32_t> cancelled_{0};  // kCancelledItself, and kCancelledScope for each such scope
   std::atomic<uint32_t> references_{0};
   Identity identity_;
   [[no_unique_address]] SanitizerState sanitizer_;

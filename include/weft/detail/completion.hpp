@@ -2,6 +2,9 @@
 // states.
 #pragma once
 
+#include <type_traits>
+#include <utility>
+
 #include "weft/detail/core.hpp"
 
 namespace weft::detail {
@@ -62,6 +65,22 @@ class Completion {
   std::atomic<bool> observed_{false};
   Callback* callbacks_ = nullptr;
 };
+
+/// Has `function()` called when `completion` is done, or at once.
+template <typename F>
+void call_when_done(Completion& completion, F&& function) {
+  struct Node : Callback {
+    explicit Node(F&& f) : function(std::forward<F>(f)) {}
+    std::decay_t<F> function;
+  };
+  auto* node = new Node(std::forward<F>(function));
+  node->call = [](Callback& self, Completion&) noexcept {
+    auto* owned = static_cast<Node*>(&self);
+    owned->function();
+    delete owned;
+  };
+  if (!completion.add(*node)) node->call(*node, completion);
+}
 
 /// Owns a reference to a Completion, or to what derives from one.
 template <typename T>

@@ -66,7 +66,7 @@ WEFT_API int wake(const void* address, int count = INT32_MAX) noexcept;
 
 /// Waits at `address` until `done()`; returns at once, kReady, if it is. `done` must not suspend.
 template <typename Done>
-Outcome await(const void* address, Nanos deadline, uint8_t flags, const char* call, Done&& done) noexcept {
+Outcome await(const void* address, Nanos deadline, uint8_t flags, const char* call, Done done) noexcept {
   const Condition condition{[](void* self) noexcept { return !(*static_cast<Done*>(self))(); }, &done};
   for (;;) {
     if (done()) return Outcome::kReady;

@@ -27,6 +27,10 @@ class Task : public Completion {
 
   Task(Run run, Destroy destroy) noexcept : Completion(destroy), run_(run) {}
 
+  enum class End : uint8_t { kReturned, kThrew, kCancelled };
+  /// How it ended; set by run() before complete().
+  End end = End::kReturned;
+
   /// Makes a fiber that will call run(*this), which ends by complete(). Starts the runtime on the calling
   /// thread if there is none. Returns 0 or an errno; ESHUTDOWN: the runtime is going down. The fiber has a
   /// reference of its own.

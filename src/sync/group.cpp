@@ -1,0 +1,160 @@
+#include "weft/detail/group.hpp"
+
+#include <new>
+
+#include "fiber/futex_lock.hpp"
+#include "sync/wake.hpp"
+
+namespace weft::detail {
+
+namespace {
+
+struct Member : Callback {
+  GroupCore* group;
+  Ref<Task> task;
+  Member* later = nullptr;
+  Member* earlier = nullptr;
+};
+
+}  // namespace
+
+class GroupCore {
+ public:
+  GroupCore() noexcept : owner_(switchable_fiber()) {}
+  ~GroupCore() { forget_failures(); }
+  GroupCore(const GroupCore&) = delete;
+  GroupCore& operator=(const GroupCore&) = delete;
+
+  bool add(Task& task) noexcept {
+    auto* member = new (std::nothrow) Member{};
+    if (!member) return false;
+    member->group = this;
+    member->task = Ref<Task>::share(task);
+    member->call = [](Callback& self, Completion&) noexcept {
+      auto& ended = static_cast<Member&>(self);
+      ended.group->leave(ended);
+    };
+    bool cancelled;
+    {
+      engine::Guard guard(lock_);
+      if (joined_) start_anew();
+      member->later = members_;
+      if (members_) members_->earlier = member;
+      members_ = member;
+      size_.fetch_add(1, std::memory_order_relaxed);
+      cancelled = this->cancelled();
+    }
+    if (cancelled) task.cancel();
+    if (!task.add(*member)) leave(*member);
+    return true;
+  }
+
+  void cancel() noexcept {
+    engine::Guard guard(lock_);
+    cancel_locked();
+  }
+  bool cancelled() const noexcept { return cancelled_.load(std::memory_order_relaxed); }
+
+  Outcome join() noexcept {
+    const auto empty = [this]() noexcept { return size_.load(std::memory_order_acquire) == 0; };
+    Outcome outcome = await(&size_, kNever, kCancellable, "TaskGroup::join", empty);
+    if (outcome != Outcome::kReady) {
+      // For good, or only because the group itself ends the waits within it?
+      const bool own =
+          outcome == Outcome::kCancelled && owner_ && scope_cancelled_ && !cancelled_from_outside();
+      cancel();
+      await(&size_, kNever, kUncancellable, "TaskGroup::join", empty);
+      if (own) outcome = Outcome::kReady;
+    }
+    // The member that left last still holds the lock.
+    engine::Guard guard(lock_);
+    if (scope_cancelled_) {
+      owner_->end_cancelled_scope();
+      scope_cancelled_ = false;
+    }
+    if (outcome == Outcome::kReady) outcome = revocation();
+    joined_ = true;
+    return outcome;
+  }
+
+  template <typename Visit>
+  void failures(Visit&& visit) noexcept {
+    engine::Guard guard(lock_);
+    for (Member* member = failed_; member; member = member->later) visit(*member->task);
+  }
+
+ private:
+  void start_anew() noexcept {
+    joined_ = false;
+    cancelled_.store(false, std::memory_order_relaxed);
+    forget_failures();
+  }
+  void forget_failures() noexcept {
+    while (Member* member = failed_) {
+      failed_ = member->later;
+      delete member;
+    }
+  }
+  bool cancelled_from_outside() const noexcept { return owner_->cancelled_itself(); }
+
+  // REQUIRES: lock_ held.
+  void cancel_locked() noexcept {
+    if (cancelled_.exchange(true, std::memory_order_relaxed)) return;
+    for (Member* member = members_; member; member = member->later) member->task->cancel();
+    if (!owner_) return;
+    scope_cancelled_ = true;
+    owner_->cancel_scope();
+  }
+
+  void leave(Member& member) noexcept {
+    {
+      engine::Guard guard(lock_);
+      (member.earlier ? member.earlier->later : members_) = member.later;
+      if (member.later) member.later->earlier = member.earlier;
+      if (member.task->end == Task::End::kThrew) {
+        member.later = nullptr;
+        Member** end = &failed_;
+        while (*end) end = &(*end)->later;
+        *end = &member;
+        cancel_locked();
+      }
+    }
+    if (member.task->end != Task::End::kThrew) delete &member;
+    engine::Guard guard(lock_);
+    if (size_.fetch_sub(1, std::memory_order_acq_rel) == 1) wake(&size_);
+  }
+
+  engine::FutexLock lock_;
+  std::atomic<uint32_t> size_{0};
+  std::atomic<bool> cancelled_{false};
+  // lock_ guards these.
+  engine::Fiber* owner_;  // null: a native thread
+  bool scope_cancelled_ = false;
+  bool joined_ = false;
+  Member* members_ = nullptr;
+  Member* failed_ = nullptr;  // oldest first
+};
+
+GroupCore* group_create() noexcept {
+  return new (std::nothrow) GroupCore;
+}
+void group_destroy(GroupCore& group) noexcept {
+  delete &group;
+}
+bool group_add(GroupCore& group, Task& task) noexcept {
+  return group.add(task);
+}
+void group_cancel(GroupCore& group) noexcept {
+  group.cancel();
+}
+bool group_cancelled(const GroupCore& group) noexcept {
+  return group.cancelled();
+}
+Outcome group_join(GroupCore& group) noexcept {
+  return group.join();
+}
+void group_failures(GroupCore& group, void (*visit)(void*, Task&), void* argument) noexcept {
+  group.failures([&](Task& task) { visit(argument, task); });
+}
+
+}  // namespace weft::detail
