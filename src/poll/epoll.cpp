@@ -157,9 +157,9 @@ void EpollPoller::arm(FdWait& wait) noexcept {
 }
 
 void EpollPoller::disarm(std::span<FdWait> waits, Wake wake) noexcept {
-  // A single wait was taken off the list, by this very thread, before its fiber was unparked. Not so with
-  // kClosed: the lock shows that another thread's closing() is done with this carrier.
-  if (waits.size() == 1 && wake == Wake::kReady) return;
+  // A single wait that saw something was taken off the list, by this very thread, before its fiber was
+  // unparked. Not so with kClosed: the lock shows that another thread's closing() is done with this carrier.
+  if (waits.size() == 1 && wake == Wake::kReady && waits[0].revents != 0) return;
   for (FdWait& wait : waits) {
     if (wait.fd < 0 || !wait.entry) continue;
     Guard guard(wait.entry->lock);
