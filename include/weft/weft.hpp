@@ -9,6 +9,7 @@
 #include "weft/future.hpp"
 #include "weft/mutex.hpp"
 #include "weft/offload.hpp"
+#include "weft/patch.hpp"
 #include "weft/runtime.hpp"
 #include "weft/select.hpp"
 #include "weft/semaphore.hpp"

@@ -156,8 +156,19 @@ const char* to_string(WaitKind kind) noexcept {
   return kNames[static_cast<int>(kind)];
 }
 
+namespace {
+constinit std::atomic<void (*)(Wake) noexcept> g_revocation_hook{nullptr};
+}
+
+void set_revocation_hook(void (*hook)(Wake) noexcept) noexcept {
+  g_revocation_hook.store(hook, std::memory_order_release);
+}
+
 int revocation_error(Wake wake) noexcept {
-  return wake == Wake::kCancelled ? ECANCELED : wake == Wake::kExpired ? ETIMEDOUT : 0;
+  const int error = wake == Wake::kCancelled ? ECANCELED : wake == Wake::kExpired ? ETIMEDOUT : 0;
+  if (error) [[unlikely]]
+    if (const auto hook = g_revocation_hook.load(std::memory_order_acquire)) hook(wake);
+  return error;
 }
 
 Fiber* Fiber::allocate() noexcept {

@@ -28,8 +28,12 @@ enum class Wake : uint8_t {
   kExpired,      ///< the deadline of a scope around it passed (Fiber::set_expiry)
 };
 
-/// The errno of a call whose wait was ended by what surrounds it and not by what it waits for; else 0.
+/// The errno of a call whose wait was ended by what surrounds it and not by what it waits for; else 0. Tells
+/// whoever asked for it with set_revocation_hook().
 int revocation_error(Wake wake) noexcept;
+
+/// Called on the fiber whose call is about to fail for that reason; may suspend it. Null: nobody.
+void set_revocation_hook(void (*hook)(Wake wake) noexcept) noexcept;
 
 /// When a fiber that has been made ready runs.
 enum class Turn : uint8_t {

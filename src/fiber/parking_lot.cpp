@@ -129,6 +129,27 @@ int ParkingLot::wake_slow(const void* address, int count, Turn turn) noexcept {
   return woken;
 }
 
+void ParkingLot::wake_threads() noexcept {
+  for (size_t i = 0; i < kBuckets; ++i) {
+    Bucket& bucket = buckets_[i];
+    if (bucket.waiters.load(std::memory_order_relaxed) == 0) continue;
+    Guard guard(bucket.lock);
+    for (Waiter* first = bucket.first; first;) {
+      Waiter* next_address = first->next_address;
+      for (Waiter* waiter = first; waiter;) {
+        Waiter* next = waiter->next;
+        if (!waiter->fiber) {
+          remove(bucket, *waiter);
+          waiter->woken.store(1, std::memory_order_release);
+          sys::futex_wake(&waiter->woken, 1);
+        }
+        waiter = next;
+      }
+      first = next_address;
+    }
+  }
+}
+
 void ParkingLot::reset_after_fork() noexcept {
   madvise(buckets_, kBuckets * sizeof(Bucket), MADV_DONTNEED);
 }

@@ -67,6 +67,10 @@ class ParkingLot {
     return wake_slow(address, count, turn);
   }
 
+  /// Wakes every OS thread that waits here without a fiber, as if its address had been woken: to look again
+  /// whether this is the place to wait.
+  void wake_threads() noexcept;
+
   /// In a fork child: forgets all waiters.
   void reset_after_fork() noexcept;
 

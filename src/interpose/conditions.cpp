@@ -24,7 +24,7 @@ unsigned flags_of(pthread_cond_t* condition) noexcept {
 
 // Before there are fibers, and across processes from a thread that is none, libc's own wait does.
 bool natively(pthread_cond_t* condition) noexcept {
-  return !Runtime::get() || ((flags_of(condition) & kShared) && !current_fiber());
+  return !Runtime::get() || (!current_fiber() && (routing_ended() || (flags_of(condition) & kShared)));
 }
 
 int wait_on(pthread_cond_t* condition, pthread_mutex_t* mutex, Nanos deadline, const char* call) noexcept {

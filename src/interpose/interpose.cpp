@@ -3,12 +3,16 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <vector>
 
 #include "fiber/futex_lock.hpp"
+#include "fiber/parking_lot.hpp"
 #include "host/gil_preemptor.hpp"
 #include "host/python.hpp"
 #include "host/text_sink.hpp"
@@ -17,6 +21,7 @@
 #include "interpose/loading.hpp"
 #include "interpose/mutexes.hpp"
 #include "interpose/pins.hpp"
+#include "interpose/scope.hpp"
 #include "interpose/semaphores.hpp"
 #include "interpose/signals.hpp"
 #include "interpose/support.hpp"
@@ -32,6 +37,8 @@ namespace {
 // Made by the first install(), never destroyed: routed calls may come until the process ends.
 struct Installation {
   Settings settings;
+  // What is in force; read by the patcher's filter, so the former one may go once refilter() has returned.
+  std::atomic<const Scope*> scope{nullptr};
   const bool interpreter_in_program = find_interpreter_in_program();
   // The library that allocates in place of libc, if there is one. It keeps caches in thread-locals, half
   // changed while it waits for its own locks: no other fiber may come in between.
@@ -54,6 +61,9 @@ struct Installation {
   bool wanted(const elf::Site& site) const noexcept {
     if (site.route.family == static_cast<uint32_t>(Family::kLocks) && !site.program &&
         site.object == allocator)
+      return false;
+    const Scope& present = *scope.load(std::memory_order_acquire);
+    if (!covers(present, static_cast<Family>(site.route.family), site.route.symbol, site.object))
       return false;
     if (!creates_thread(site.route.symbol)) return true;
     if (settings.threads == Threads::kPython) return is_interpreter(site);
@@ -86,6 +96,15 @@ struct Installation {
 constinit FutexLock g_lock;
 constinit Installation* g_installation = nullptr;
 constinit bool g_installed = false;
+constinit bool g_permanent = false;  // by install(): for the whole process
+constinit int g_holds = 0;
+struct Layer {
+  uint64_t id;
+  Scope scope;
+};
+constinit std::vector<Layer>* g_layers = nullptr;  // oldest first
+constinit uint64_t g_last_layer = 0;
+constinit Threads g_permanent_threads = Threads::kPython;
 constinit bool g_routing_refused = false;  // by the settings
 
 constinit host::GilPreemptor g_preemptor;
@@ -105,11 +124,14 @@ void adopt_interpreter(Runtime& runtime) noexcept {
 
 }  // namespace
 
-int install(const Settings& settings) noexcept {
-  Guard guard(g_lock);
-  g_routing_refused = !settings.routing;
-  if (g_installed || !settings.routing) return 0;
+constinit std::atomic<bool> g_routing_ended{false};
+
+namespace {
+
+// REQUIRES, as what follows: g_lock held.
+void prepare(const Settings& settings) {
   if (!g_installation) {
+    g_layers = new std::vector<Layer>;
     resolve_calls();
     g_installation = new Installation(settings);
     // Another thread may be patching at the moment of a fork; the child would inherit its lock.
@@ -129,16 +151,91 @@ int install(const Settings& settings) noexcept {
     set_loading_patcher(g_installation->patcher, g_installation->settings);
     set_thread_settings(g_installation->settings);
   }
-  g_installation->settings = settings;
-  g_installed = true;
-  return static_cast<int>(g_installation->patcher.patch().slots);
 }
 
-void uninstall() noexcept {
+// Has what the layers say, and the holds, come true. Returns the number of slots that were rewritten.
+int apply() {
+  Installation& installation = *g_installation;
+  if (g_layers->empty() && !g_permanent && g_holds == 0) {
+    if (!g_installed) return 0;
+    g_installed = false;
+    // Before the slots: who goes to wait from now on does so in libc. And who waits already looks again.
+    g_routing_ended.store(true, std::memory_order_release);
+    installation.patcher.restore();
+    ParkingLot::instance().wake_threads();
+    return 0;
+  }
+  Scope none;
+  none.families = 0;
+  none.threads = Threads::kNone;
+  Scope all;
+  all.threads = g_permanent_threads;
+  auto next = std::make_unique<const Scope>(!g_layers->empty() ? g_layers->back().scope
+                                            : g_permanent      ? all
+                                                               : none);
+  installation.settings.threads = next->families & bit(Family::kThreads) ? next->threads : Threads::kNone;
+  std::unique_ptr<const Scope> former(installation.scope.exchange(next.release(), std::memory_order_acq_rel));
+  g_routing_ended.store(false, std::memory_order_release);
+  const bool fresh = !g_installed;
+  g_installed = true;
+  const elf::PatchReport report = fresh ? installation.patcher.patch() : installation.patcher.refilter();
+  return static_cast<int>(report.slots);
+}
+
+}  // namespace
+
+int install(const Settings& settings) noexcept {
   Guard guard(g_lock);
-  if (!g_installed) return;
-  g_installation->patcher.restore();
-  g_installed = false;
+  g_routing_refused = !settings.routing;
+  if (g_permanent || !settings.routing) return 0;
+  prepare(settings);
+  g_installation->settings = settings;
+  g_permanent = true;
+  g_permanent_threads = settings.threads;
+  return apply();
+}
+
+int enter(Scope scope, uint64_t* id) try {
+  Guard guard(g_lock);
+  prepare({});
+  g_layers->push_back({++g_last_layer, std::move(scope)});
+  *id = g_last_layer;
+  apply();
+  return 0;
+} catch (const std::bad_alloc&) {
+  return ENOMEM;
+}
+
+int leave(uint64_t id) {
+  Guard guard(g_lock);
+  if (!g_layers) return EINVAL;
+  const auto layer =
+      std::find_if(g_layers->begin(), g_layers->end(), [&](const Layer& each) { return each.id == id; });
+  if (layer == g_layers->end()) return EINVAL;
+  g_layers->erase(layer);
+  apply();
+  return 0;
+}
+
+int scopes() noexcept {
+  Guard guard(g_lock);
+  return g_layers ? static_cast<int>(g_layers->size()) : 0;
+}
+
+int hold() {
+  Guard guard(g_lock);
+  prepare({});
+  if (++g_holds == 1) apply();
+  return 0;
+}
+
+void release_hold() {
+  Guard guard(g_lock);
+  if (--g_holds == 0) apply();
+}
+
+int start_for_interpreter() {
+  return started_runtime() ? 0 : errno;
 }
 
 bool installed() noexcept {

@@ -20,9 +20,6 @@ namespace weft::engine::interpose {
 /// where `settings` turn routing off.
 int install(const Settings& settings) noexcept;
 
-/// Puts every slot back. Fibers that are parked in a routed call finish it.
-void uninstall() noexcept;
-
 bool installed() noexcept;
 
 /// Called on the carrier right after the runtime has started: what the routed calls need of it.

@@ -58,6 +58,12 @@ int wait_until(sem_t* semaphore, Nanos deadline, const char* call) noexcept {
   if (is_shared(semaphore)) return wait_shared(semaphore, deadline, call);
   uint8_t flags = kInterruptible | (deadline == kNever ? kRestartable : 0);
   for (;;) {
+    if (routing_ended() && !current_fiber()) {
+      errno = kept;
+      if (deadline == kNever) return real::sem_wait(semaphore);
+      const timespec until{deadline / kSecond, deadline % kSecond};
+      return real::sem_clockwait(semaphore, CLOCK_MONOTONIC, &until);
+    }
     bool taken = false;
     const Wake wake = ParkingLot::instance().park(semaphore, deadline, flags,
                                                   {WaitKind::kLock, call, semaphore}, [&]() noexcept {

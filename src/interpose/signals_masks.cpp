@@ -113,7 +113,7 @@ int suspend(uint64_t mask, const char* call) noexcept {
     do {
       self.begin_wait(kInterruptible | kCancellable, {WaitKind::kOther, call});
       wake = self.carrier().park();
-    } while (wake != Wake::kInterrupted && revocation_error(wake) == 0);
+    } while (wake == Wake::kReady);
     if (wake != Wake::kInterrupted) return fail(revocation_error(wake));
   }
   return fail(EINTR);
@@ -139,7 +139,8 @@ int wait_for(const sigset_t& set, siginfo_t* info, Nanos deadline, const char* c
     const Wake wake = Poller::of_this_carrier().wait(descriptor, /*POLLIN*/ 1, deadline,
                                                      kInterruptible | kCancellable, call);
     if (wake == Wake::kReady || wake == Wake::kTimeout) continue;
-    taken = revocation_error(wake) ? -revocation_error(wake) : take_own(self, bits, info);
+    const int revoked = revocation_error(wake);
+    taken = revoked ? -revoked : take_own(self, bits, info);
     if (taken == 0) taken = -EINTR;
     break;
   }

@@ -1,6 +1,7 @@
 // What the routed calls have in common.
 #pragma once
 
+#include <atomic>
 #include <cerrno>
 
 #include "fiber/carrier.hpp"
@@ -24,6 +25,13 @@ extern constinit bool g_interpreter_may_pin;
 /// True in a process with an interpreter whose threads cannot be fibers of shared identity: they stay OS
 /// threads. The first time, it says so on standard error.
 bool interpreter_is_unsupported() noexcept;
+
+/// True after the routing has ended: who posts and signals does not come by the parking lot any more, so an
+/// OS thread must not wait there.
+extern constinit std::atomic<bool> g_routing_ended;
+inline bool routing_ended() noexcept {
+  return g_routing_ended.load(std::memory_order_acquire);
+}
 
 /// The running fiber if the call being made may switch, else null: then it goes straight to libc.
 inline Fiber* current_fiber() noexcept {

@@ -51,8 +51,8 @@ using StartRoutine = void* (*)(void*);
   Carrier::current()->exit_fiber(result);
 }
 
-// Started once, and then prepared once: the first threads of a process may be created on several OS threads
-// at the same time. Null where it cannot be had.
+}  // namespace
+
 Runtime* started_runtime() noexcept {
   static constinit FutexLock lock;
   Guard guard(lock);
@@ -60,6 +60,8 @@ Runtime* started_runtime() noexcept {
   if (!runtime && (runtime = Runtime::start(*g_settings))) runtime_started(*runtime);
   return runtime;
 }
+
+namespace {
 
 // The body of a fiber that stands for a thread; its start routine is the fiber's attachment. Not noexcept: a
 // frame that is would end the process when it is unwound.

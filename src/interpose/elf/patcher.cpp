@@ -371,6 +371,54 @@ void Patcher::rewrite_lazily_bound(Object& object) {
   }
 }
 
+PatchReport Patcher::refilter() {
+  PatchReport report;
+  {
+    std::lock_guard guard(lock_);
+    Scan scan{report, scans_, scans_};
+    if (active_)
+      for_each_object([&](const dl_phdr_info& info) {
+        const Image image = Image::of_loaded(info);
+        const auto known = objects_.find(image.range().begin);
+        if (known != objects_.end() && known->second.treatment == Treatment::kPatched &&
+            still_loaded(known->second, image, info.dlpi_subs != subs_))
+          refilter(image, known->second, scan);
+        return true;
+      });
+  }
+  const PatchReport added = patch();
+  report.objects += added.objects;
+  report.slots += added.slots;
+  report.forgotten += added.forgotten;
+  report.failed += added.failed;
+  return report;
+}
+
+void Patcher::refilter(const Image& image, Object& object, Scan& scan) {
+  know_protections(image, scan.have_protections);
+  std::pmr::vector<PatchedSlot> former(std::move(object.slots), &memory_);
+  collect(image, object, true);
+  // Both lists are ordered by address: what stands in one only is put back, or written.
+  std::pmr::vector<PatchedSlot> gone(&memory_), fresh(&memory_);
+  auto old = former.begin();
+  for (PatchedSlot& slot : object.slots) {
+    for (; old != former.end() && old->address < slot.address; ++old) gone.push_back(*old);
+    if (old != former.end() && old->address == slot.address)
+      slot.previous = (old++)->previous;
+    else
+      fresh.push_back(slot);
+  }
+  gone.insert(gone.end(), old, former.end());
+  write_slots(gone, [](const PatchedSlot& slot) {
+    void* expected = slot.route->replacement;
+    slot_at(slot.address).compare_exchange_strong(expected, slot.previous, std::memory_order_acq_rel);
+  });
+  scan.report.failed += write_slots(fresh, [](const PatchedSlot& slot) {
+    slot_at(slot.address).store(slot.route->replacement, std::memory_order_release);
+  });
+  scan.report.slots += fresh.size();
+}
+
 RestoreReport Patcher::restore() {
   RestoreReport report;
   PageResource pages;

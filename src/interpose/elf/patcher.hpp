@@ -122,6 +122,11 @@ class Patcher {
   // dlclose.
   PatchReport rescan();
 
+  // The filter answers differently from now on: puts back what is not to be routed any more, and routes what
+  // now is; slots that stay as they are are not touched in between. As patch() for objects that are new.
+  // Takes the loader's lock. Throws std::bad_alloc.
+  PatchReport refilter();
+
   // Puts every slot back that still holds a replacement, a lazily bound one as it was before. Takes the
   // loader's lock.
   RestoreReport restore();
@@ -180,6 +185,7 @@ class Patcher {
   bool scan(PatchReport& report, std::uint64_t settled);
   bool visit(const Image& image, Scan& scan);
   void look_through(const Image& image, Object& object, Scan& scan, bool settled);
+  void refilter(const Image& image, Object& object, Scan& scan);
   void know_protections(const Image& image, bool& known);
   bool collect(const Image& image, Object& object, bool settled);
   std::optional<LeftAlone> reason_to_leave(const Slot& slot, void* value, const Target& target,
