@@ -1,0 +1,139 @@
+// TCP: connecting, and being connected to.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "weft/net/resolve.hpp"
+#include "weft/net/stream.hpp"
+
+namespace weft::net {
+
+struct ConnectOptions {
+  /// For all of it, looking the name up included; 0: none, but the kernel's for each address (about two
+  /// minutes).
+  std::chrono::nanoseconds timeout{0};
+  /// What to connect from; none: whatever leads there. Addresses of another family are then no use.
+  Address local = {};
+  /// See Stream::set_no_delay().
+  bool no_delay = true;
+  /// How long an address may leave us without an answer before the next is tried as well.
+  std::chrono::nanoseconds attempt_delay = std::chrono::milliseconds(250);
+  /// AF_INET or AF_INET6: only such addresses of a name.
+  int family = AF_UNSPEC;
+};
+
+class TcpStream : public Stream {
+ public:
+  TcpStream() noexcept = default;
+
+  /// A cancellation point. Throws std::system_error (ECONNREFUSED, ENETUNREACH, ...), Timeout after
+  /// options.timeout. Any thread, as all that follow.
+  static TcpStream connect(const Address& address, const ConnectOptions& options = {}) {
+    return connect(std::span(&address, 1), address.to_string(), options,
+                   detail::deadline_of(options.timeout.count()));
+  }
+  /// Whichever answers first. They are tried in turn, IPv6 and IPv4 alternating, one more every
+  /// options.attempt_delay or as soon as one has failed (RFC 8305); 64 at most. Where all fail, the error is
+  /// that of the first which says more than that there is no way to it.
+  static TcpStream connect(std::span<const Address> addresses, const ConnectOptions& options = {}) {
+    return connect(addresses, addresses.empty() ? "no address" : addresses.front().to_string(), options,
+                   detail::deadline_of(options.timeout.count()));
+  }
+  /// The same for the addresses of a name, or numbers. What resolve() throws besides.
+  static TcpStream connect(std::string_view host, std::string_view service,
+                           const ConnectOptions& options = {}) {
+    const detail::Nanos deadline = detail::deadline_of(options.timeout.count());
+    ResolveOptions which;
+    which.family = options.family;
+    const auto addresses = detail::resolve_until(host, service, which, deadline);
+    return connect(addresses, std::string(host) + ":" + std::string(service), options, deadline);
+  }
+  static TcpStream connect(std::string_view host, uint16_t port, const ConnectOptions& options = {}) {
+    return connect(host, std::string_view(std::to_string(port)), options);
+  }
+
+  /// See Stream::adopt().
+  static TcpStream adopt(int fd) {
+    detail::checked(detail::adopt_socket(fd, SOCK_STREAM), "TcpStream::adopt");
+    return TcpStream(fd);
+  }
+
+ private:
+  friend class TcpListener;
+  explicit TcpStream(int fd) noexcept : Stream(fd) {}
+
+  static TcpStream connect(std::span<const Address> addresses, const std::string& name,
+                           const ConnectOptions& options, detail::Nanos deadline) {
+    size_t connected = 0;
+    const detail::ConnectRequest request{&options.local, options.attempt_delay.count(), options.no_delay};
+    const detail::IoResult result =
+        detail::connect_stream(addresses.data(), addresses.size(), request, deadline, &connected);
+    const bool failed = result.value < 0 || result.outcome != detail::Outcome::kReady;
+    const std::string what = failed ? "cannot connect to " + name : "";
+    return TcpStream(static_cast<int>(detail::checked(result, what.c_str())));
+  }
+};
+
+struct ListenOptions {
+  int backlog = 4096;         ///< connections that wait to be accepted; net.core.somaxconn bounds it
+  bool reuse_address = true;  ///< bind although former connections linger
+  bool reuse_port = false;    ///< several listeners share the port
+  int v6_only = -1;           ///< IPv6: 1: no IPv4, 0: that too; -1: as the system has it
+};
+
+class TcpListener : public Socket {
+ public:
+  TcpListener() noexcept = default;
+
+  /// Never waits. std::system_error: EADDRINUSE, EACCES, EADDRNOTAVAIL, EMFILE.
+  explicit TcpListener(const Address& address, const ListenOptions& options = {})
+      : Socket(listen(address, options)) {}
+
+  /// Waits for a connection. A cancellation point; nothing is lost by that. std::system_error: EBADF: the
+  /// listener was closed; EMFILE, ENFILE, ENOMEM: the connection stays in the queue, so let others close
+  /// something before the next try. Connections that failed meanwhile are passed over. Any number of fibers
+  /// and threads.
+  TcpStream accept() { return accept(nullptr); }
+  /// And says who it is.
+  TcpStream accept(Address& peer) { return accept(&peer); }
+  /// None if nobody comes within `span`; with zero or less, if nobody waits now.
+  template <typename Rep, typename Period>
+  std::optional<TcpStream> accept_for(std::chrono::duration<Rep, Period> span) {
+    Address peer;
+    socklen_t size = Address::kRoom;
+    const auto result = descriptor_.accept(peer.room(), &size, detail::deadline_after(span));
+    if (result.outcome == detail::Outcome::kTimeout) return std::nullopt;
+    return TcpStream(static_cast<int>(detail::checked(result, "accept_for")));
+  }
+
+  /// See Stream::adopt(); for a socket that listens.
+  static TcpListener adopt(int fd) {
+    detail::checked(detail::adopt_socket(fd, SOCK_STREAM), "TcpListener::adopt");
+    TcpListener listener;
+    listener.descriptor_ = detail::Descriptor(fd);
+    return listener;
+  }
+
+ private:
+  static int listen(const Address& address, const ListenOptions& options) {
+    const detail::ListenRequest request{options.backlog, options.reuse_address, options.reuse_port,
+                                        options.v6_only, -1};
+    const detail::IoResult result = detail::listen_stream(address, request, nullptr);
+    const std::string what = result.value < 0 ? "cannot listen at " + address.to_string() : "";
+    return static_cast<int>(detail::checked(result, what.c_str()));
+  }
+  TcpStream accept(Address* peer) {
+    Address ignored;
+    Address& address = peer ? *peer : ignored;
+    socklen_t size = Address::kRoom;
+    const detail::IoResult result = descriptor_.accept(address.room(), &size, detail::kNever);
+    TcpStream stream(static_cast<int>(detail::checked(result, "accept")));
+    address.resize(size);
+    return stream;
+  }
+};
+
+}  // namespace weft::net
