@@ -16,6 +16,7 @@
 #include "weft/net/tcp.hpp"
 #include "weft/net/udp.hpp"
 #include "weft/net/unix.hpp"
+#include "weft/timeout.hpp"
 
 namespace weft::net::test {
 
@@ -71,20 +72,6 @@ int error_of(F&& body) {
   }
   return 0;
 }
-
-/// For a scope: waits of the fiber end with Timeout after `span`.
-class Expiry {
- public:
-  explicit Expiry(std::chrono::nanoseconds span)
-      : former_(fiber().set_expiry(engine::later(engine::monotonic_now(), span.count()))) {}
-  ~Expiry() { fiber().set_expiry(former_); }
-  Expiry(const Expiry&) = delete;
-  Expiry& operator=(const Expiry&) = delete;
-
- private:
-  static engine::Fiber& fiber() { return *engine::Carrier::running_fiber(); }
-  engine::Nanos former_;
-};
 
 /// Two ends of a TCP connection.
 struct Connection {

@@ -59,7 +59,7 @@ TEST_F(Io, IsCancellable) {
   fiber.cancel();
   EXPECT_THROW(fiber.result(), Cancelled);
   auto expiring = spawn([&] {
-    Expiry expiry(1ms);
+    TimeoutScope scope(1ms);
     wait_readable(pair.first);
   });
   EXPECT_THROW(expiring.result(), Timeout);

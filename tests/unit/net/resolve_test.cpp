@@ -125,7 +125,7 @@ TEST_F(Resolve, TimeLimitsHold) {
   EXPECT_THROW(resolve("slow.test", 80, {.timeout = 2ms}), Timeout);
   EXPECT_THROW(TcpStream::connect("slow.test", 80, {.timeout = 2ms}), Timeout);
   auto fiber = spawn([] {
-    Expiry expiry(2ms);
+    TimeoutScope scope(2ms);
     resolve("slow.test", 80);
   });
   EXPECT_THROW(fiber.result(), Timeout);

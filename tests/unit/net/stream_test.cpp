@@ -225,12 +225,54 @@ TEST_F(StreamTest, AScopesTimeEndsItToo) {
   Connection c;
   char buffer[8];
   auto reader = spawn([&] {
-    Expiry expiry(1ms);
+    TimeoutScope scope(1ms);
     c.server.read_some(buffer);
   });
   EXPECT_THROW(reader.result(), Timeout);
   c.client.write_all("x");
   EXPECT_EQ(c.server.read_some(buffer), 1u);
+}
+
+TEST_F(StreamTest, UnderAShieldWhoIsToEndSaysGoodbye) {
+  Connection c;
+  auto fiber = spawn_until_it_waits([&] {
+    char buffer[8];
+    try {
+      c.server.read_some(buffer);
+    } catch (const Cancelled&) {
+      Shield shield;
+      c.server.write_all("bye");
+      c.server.read_exactly({buffer, 2});
+      throw;
+    }
+  });
+  fiber.cancel();
+  char buffer[3];
+  c.client.read_exactly(buffer);
+  EXPECT_FALSE(fiber.done());
+  c.client.write_all("ok");
+  EXPECT_THROW(fiber.result(), Cancelled);
+}
+
+TEST_F(StreamTest, APeerThatFloodsDoesNotKeepAScopeFromEnding) {
+  Connection c;
+  auto flood = spawn([&] {
+    return error_of([&] {
+      const std::string block(65536, 'x');
+      for (;;) c.client.write_all(block);
+    });
+  });
+  char buffer[16];
+  bool ended = false;
+  try {
+    TimeoutScope scope(20ms);
+    for (;;) c.server.read_some(buffer);
+  } catch (const Timeout&) {
+    ended = true;
+  }
+  EXPECT_TRUE(ended);
+  c.server.close();
+  EXPECT_NE(flood.result(), 0);
 }
 
 TEST_F(StreamTest, ClosingEndsAllWhoReadAndWrite) {

@@ -96,7 +96,7 @@ TEST_F(Tcp, WhoDoesNotAnswerIsWaitedForUntilTheTimeIsUp) {
   const SilentListener silent;
   EXPECT_THROW(TcpStream::connect(silent.address(), {.timeout = 5ms}), Timeout);
   auto expiring = spawn([&] {
-    Expiry expiry(5ms);
+    TimeoutScope scope(5ms);
     TcpStream::connect(silent.address());
   });
   EXPECT_THROW(expiring.result(), Timeout);

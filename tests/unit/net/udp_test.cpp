@@ -72,7 +72,7 @@ TEST_F(Udp, WaitingEndsByCancelTimeAndClose) {
   cancelled.cancel();
   EXPECT_THROW(cancelled.result(), Cancelled);
   auto expiring = spawn([&] {
-    Expiry expiry(1ms);
+    TimeoutScope scope(1ms);
     there.receive_from(buffer);
   });
   EXPECT_THROW(expiring.result(), Timeout);
