@@ -1,4 +1,5 @@
 // Connecting, to whichever of several addresses answers first: RFC 8305 ("Happy Eyeballs"), section 5.
+#include <netinet/tcp.h>
 #include <poll.h>
 
 #include <algorithm>
@@ -127,7 +128,7 @@ class Race {
   IoResult prepare(int fd, const Address& address) noexcept {
     const int on = 1;
     if (request_.no_delay && address.is_ip())
-      sys::call(SYS_setsockopt, fd, IPPROTO_TCP, 1 /* TCP_NODELAY */, &on, sizeof on);
+      sys::call(SYS_setsockopt, fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (!request_.local || !*request_.local) return {0};
     // Lets the kernel choose the port when it knows the peer, so that one port serves many peers.
     if (address.is_ip() && request_.local->port() == 0)

@@ -1,5 +1,6 @@
 // Sockets that wait for others: listeners, datagrams, pairs.
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <sys/stat.h>
 
 #include <cerrno>
@@ -55,6 +56,7 @@ IoResult listen_stream(const Address& address, const ListenRequest& request, Fil
   const Path path(address);
   bool bound = false;
   long error = prepare(fd, address, request.reuse_address, request.reuse_port, request.v6_only);
+  if (error == 0 && request.no_delay && address.is_ip()) error = switch_on(fd, IPPROTO_TCP, TCP_NODELAY);
   if (error == 0) {
     error = sys::call(SYS_bind, fd, address.data(), address.size());
     bound = error == 0;
@@ -80,7 +82,10 @@ void unlink_socket(const Address& address, const FileIdentity& file) noexcept {
 }
 
 IoResult open_datagram(int family, const Address& address, const DatagramRequest& request) noexcept {
-  const long opened = sys::call(SYS_socket, address ? address.family() : family, SOCK_DGRAM | kFlags, 0);
+  if (address) family = address.family();
+  // Where the receiver's queue is full, a Unix datagram socket claims to be writable all the same.
+  if (family != AF_INET && family != AF_INET6) return {-EAFNOSUPPORT};
+  const long opened = sys::call(SYS_socket, family, SOCK_DGRAM | kFlags, 0);
   if (opened < 0 || !address) return {opened};
   const int fd = static_cast<int>(opened);
   long error = prepare(fd, address, request.reuse_address, request.reuse_port, request.v6_only);

@@ -22,6 +22,7 @@ struct ListenRequest {
   int backlog;
   bool reuse_address;
   bool reuse_port;
+  bool no_delay;    ///< of the connections, which inherit it
   int v6_only;      ///< -1: as the system has it
   int permissions;  ///< of a Unix socket's path; -1: as the umask has it
 };

@@ -81,6 +81,7 @@ struct ListenOptions {
   int backlog = 4096;         ///< connections that wait to be accepted; net.core.somaxconn bounds it
   bool reuse_address = true;  ///< bind although former connections linger
   bool reuse_port = false;    ///< several listeners share the port
+  bool no_delay = true;       ///< of what is accepted: see Stream::set_no_delay()
   int v6_only = -1;           ///< IPv6: 1: no IPv4, 0: that too; -1: as the system has it
 };
 
@@ -119,8 +120,8 @@ class TcpListener : public Socket {
 
  private:
   static int listen(const Address& address, const ListenOptions& options) {
-    const detail::ListenRequest request{options.backlog, options.reuse_address, options.reuse_port,
-                                        options.v6_only, -1};
+    const detail::ListenRequest request{options.backlog,  options.reuse_address, options.reuse_port,
+                                        options.no_delay, options.v6_only,       -1};
     const detail::IoResult result = detail::listen_stream(address, request, nullptr);
     const std::string what = result.value < 0 ? "cannot listen at " + address.to_string() : "";
     return static_cast<int>(detail::checked(result, what.c_str()));

@@ -27,7 +27,8 @@ class UdpSocket : public Socket, public TimeLimits {
   /// One that is closed.
   UdpSocket() noexcept = default;
 
-  /// Bound to `address`; port 0: one that the kernel chooses. Never waits.
+  /// Bound to `address`, of IPv4 or IPv6 (else EAFNOSUPPORT); port 0: one that the kernel chooses. Never
+  /// waits.
   static UdpSocket bind(const Address& address, const UdpOptions& options = {}) {
     return open(address.family(), address, options, "UdpSocket::bind");
   }

@@ -172,7 +172,7 @@ class UnixListener : public Socket {
     if (options.unlink_on_close && !address.is_abstract()) path_ = address;
   }
   static int listen(const Address& address, const UnixListenOptions& options, detail::FileIdentity& file) {
-    const detail::ListenRequest request{options.backlog, false, false, -1, options.permissions};
+    const detail::ListenRequest request{options.backlog, false, false, false, -1, options.permissions};
     const detail::IoResult result = detail::listen_stream(address, request, &file);
     const std::string what = result.value < 0 ? "cannot listen at " + address.to_string() : "";
     return static_cast<int>(detail::checked(result, what.c_str()));

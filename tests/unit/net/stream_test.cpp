@@ -392,6 +392,7 @@ TEST_F(StreamTest, OptionsAndAddresses) {
   EXPECT_EQ(c.client.peer_address(), c.server.local_address());
   EXPECT_EQ(c.server.peer_address(), c.client.local_address());
   EXPECT_EQ(c.client.option(IPPROTO_TCP, TCP_NODELAY), 1);
+  EXPECT_EQ(c.server.option(IPPROTO_TCP, TCP_NODELAY), 1);
   c.client.set_no_delay(false);
   EXPECT_EQ(c.client.option(IPPROTO_TCP, TCP_NODELAY), 0);
   c.client.set_keep_alive(30s, 5s, 3);

@@ -109,6 +109,7 @@ TEST_F(Udp, OptionsReachTheKernel) {
   v6.set_multicast_ttl(6);
   EXPECT_EQ(v6.option(IPPROTO_IPV6, IPV6_MULTICAST_HOPS), 6);
   EXPECT_EQ(error_of([] { UdpSocket::open(AF_UNSPEC); }), EAFNOSUPPORT);
+  EXPECT_EQ(error_of([] { UdpSocket::bind(Address::unix_abstract("")); }), EAFNOSUPPORT);
   EXPECT_EQ(error_of([&] { UdpSocket::bind(here.local_address()); }), EADDRINUSE);
 }
 
