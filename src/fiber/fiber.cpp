@@ -57,6 +57,7 @@ class FiberTable {
     fiber.signals.awaited.store(0, std::memory_order_relaxed);
     fiber.expiry_ = kNever;
     fiber.shields = 0;
+    fiber.library_flags = 0;
     fiber.attachment = fiber.task = fiber.argument_ = fiber.result_ = nullptr;
     fiber.set_wait_reason({});
     fiber.set_name("");

@@ -159,6 +159,8 @@ class alignas(64) Fiber {
   Nanos expiry() const noexcept { return expiry_; }
   /// While above zero, cancel() is not seen by waits.
   uint32_t shields = 0;
+  /// Flags that a cancellable wait of the C++ library has besides.
+  uint8_t library_flags = 0;
   /// How a cancellable wait that begins now would end at once: kCancelled, kExpired, or kReady if it would
   /// not.
   Wake revocation() noexcept;

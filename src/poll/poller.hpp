@@ -114,6 +114,10 @@ class Poller : public EventSource {
 
   void reset_after_fork() noexcept final;
 
+  /// Starts afresh on the calling thread, to which it belongs from now on: a ring is its thread's. REQUIRES:
+  /// no fiber waits.
+  void adopt_thread() noexcept { renew(); }
+
  protected:
   Poller() noexcept = default;
 

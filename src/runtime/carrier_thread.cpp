@@ -21,8 +21,10 @@ void CarrierThread::enter(Phase phase) noexcept {
 }
 
 int CarrierThread::attach() noexcept {
-  if (!poller_) poller_ = Poller::create(backend_);
-  if (!poller_) return errno;
+  if (poller_)
+    poller_->adopt_thread();
+  else if (!(poller_ = Poller::create(backend_)))
+    return errno;
   carrier_.set_events(*poller_);
   carrier_.take_no_signals();
   if (!carrier_.attach()) return errno;

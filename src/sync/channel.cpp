@@ -145,7 +145,7 @@ Outcome transfer(ChannelCore& channel, Case& c, Nanos deadline, const char* call
   selection.cases = &c;
   c.selection = &selection;
   channel.enqueue(c);
-  selection.waiter.announce(kCancellable, {engine::WaitKind::kLock, call, &channel});
+  selection.waiter.announce(cancellable_flags(), {engine::WaitKind::kLock, call, &channel});
   channel.lock.unlock();
   const Outcome outcome = outcome_of(selection.waiter.wait(deadline));
   // Who claimed it holds the lock until it lets go of the waiter.

@@ -11,8 +11,10 @@ Nanos now() noexcept {
 
 Outcome park(const void* address, Nanos deadline, uint8_t flags, const char* call,
              const Condition& condition) noexcept {
-  if (flags & kCancellable)
+  if (flags & kCancellable) {
     if (const Outcome revoked = revocation(); revoked != Outcome::kReady) return revoked;
+    flags |= cancellable_flags();
+  }
   return outcome_of(engine::ParkingLot::instance().park(
       address, deadline, flags, {engine::WaitKind::kLock, call, address},
       [&]() noexcept { return condition.holds(condition.self); },
@@ -45,7 +47,7 @@ Outcome sleep_until(Nanos deadline) noexcept {
     carrier.yield();
     return revocation();
   }
-  const Outcome outcome = outcome_of(carrier.sleep_until(deadline, engine::kCancellable, "sleep"));
+  const Outcome outcome = outcome_of(carrier.sleep_until(deadline, cancellable_flags(), "sleep"));
   return outcome == Outcome::kTimeout ? Outcome::kReady : outcome;
 }
 

@@ -58,6 +58,7 @@ class GroupCore {
   Outcome join() noexcept {
     const auto empty = [this]() noexcept { return size_.load(std::memory_order_acquire) == 0; };
     Outcome outcome = await(&size_, kNever, kCancellable, "TaskGroup::join", empty);
+    if (outcome == Outcome::kInterrupted) return outcome;  // the caller comes again
     if (outcome != Outcome::kReady) {
       // For good, or only because the group itself ends the waits within it?
       const bool own =

@@ -197,7 +197,7 @@ class Selecting {
     engine::Fiber* fiber = switchable_fiber();
     if (!waits_.empty())
       return fiber ? wait_for_descriptors(deadline) : wait_for_descriptors_natively(deadline);
-    selection_.waiter.announce(kCancellable, {engine::WaitKind::kLock, "select", cases_});
+    selection_.waiter.announce(cancellable_flags(), {engine::WaitKind::kLock, "select", cases_});
     announced();
     return outcome_of(selection_.waiter.wait(deadline));
   }
@@ -217,7 +217,7 @@ class Selecting {
                                                     },
                                                     &context};
     const engine::Wake wake = engine::Poller::of_this_carrier().wait(
-        {waits_.begin(), waits_.size()}, deadline, engine::kCancellable, "select", &announcement);
+        {waits_.begin(), waits_.size()}, deadline, cancellable_flags(), "select", &announcement);
     if (!called) unlock_all();  // it ended before it began
     return outcome_of(wake);
   }

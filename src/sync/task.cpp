@@ -47,7 +47,8 @@ int Task::start(const TaskOptions& options) noexcept {
   return 0;
 }
 
-void* Task::enter(void* self) noexcept {
+// Not noexcept: an interpreter ends the threads of its daemons by unwinding them.
+void* Task::enter(void* self) {
   auto& task = *static_cast<Task*>(self);
   task.run_(task);
   WEFT_ASSERT(task.done());

@@ -29,4 +29,10 @@ inline engine::Fiber* switchable_fiber() noexcept {
   return thread.carrier && thread.no_switch == 0 ? &thread.carrier->running() : nullptr;
 }
 
+/// The flags of a cancellable wait of the caller.
+inline uint8_t cancellable_flags() noexcept {
+  const engine::Fiber* fiber = switchable_fiber();
+  return static_cast<uint8_t>(kCancellable | (fiber ? fiber->library_flags : 0));
+}
+
 }  // namespace weft::detail

@@ -23,13 +23,16 @@ struct TaskOptions {
 
 class Task : public Completion {
  public:
-  using Run = void (*)(Task& self) noexcept;
+  using Run = void (*)(Task& self);
 
   Task(Run run, Destroy destroy) noexcept : Completion(destroy), run_(run) {}
 
   enum class End : uint8_t { kReturned, kThrew, kCancelled };
   /// How it ended; set by run() before complete().
   End end = End::kReturned;
+
+  /// Tells what kind it is.
+  bool runs(Run run) const noexcept { return run_ == run; }
 
   /// Makes a fiber that will call run(*this), which ends by complete(). Starts the runtime on the calling
   /// thread if there is none. Returns 0 or an errno; ESHUTDOWN: the runtime is going down. The fiber has a
@@ -56,7 +59,7 @@ class Task : public Completion {
   ~Task() = default;
 
  private:
-  static void* enter(void* self) noexcept;
+  static void* enter(void* self);
 
   Run run_;
   void* fiber_ = nullptr;  // engine::Fiber, with a reference; null before start()

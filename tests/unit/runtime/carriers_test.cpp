@@ -104,6 +104,29 @@ TEST_F(Carriers, ComeAndGoAndComeAgain) {
   }
 }
 
+TEST_F(Carriers, ThatComeAgainStillWaitForDescriptors) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_TRUE(Runtime::get()->set_carriers(3));
+    std::atomic<int> ready{0};
+    std::atomic<int> started{0};
+    run(3, [&](int index) {
+      ++started;
+      while (started < 3) sched_yield();
+      if (index == 0) EXPECT_EQ(write(ends[1], "x", 1), 1);
+      if (Poller::of_this_carrier().wait(ends[0], 1, kNever, kUninterruptible, "test") == Wake::kReady)
+        ++ready;
+    });
+    EXPECT_EQ(ready, 3);
+    char byte;
+    EXPECT_EQ(read(ends[0], &byte, 1), 1);
+    ASSERT_TRUE(Runtime::get()->set_carriers(1));
+  }
+  close(ends[0]);
+  close(ends[1]);
+}
+
 TEST_F(Carriers, ACarrierThatGoesWaitsForItsFibers) {
   ASSERT_TRUE(Runtime::get()->set_carriers(2));
   std::atomic<bool> away{false}, done{false};

@@ -1,0 +1,25 @@
+// What the Python package needs of the library beside what C++ programs do.
+#pragma once
+
+#include "weft/detail/core.hpp"
+
+namespace weft::detail {
+
+/// Starts the runtime for the interpreter in this process, on the calling thread, if it does not run; routes
+/// what makes a fiber a thread (identity, signals, loading). Waits of the calling fiber may end with
+/// kInterrupted from now on. Returns 0 or an errno; EPERM: the caller is not the main thread. REQUIRES: the
+/// interpreter's lock is held.
+WEFT_API int start_for_interpreter() noexcept;
+
+/// Called, without the interpreter's lock or with it, on a fiber whose blocking call of libc is about to fail
+/// because of a cancellation (kCancelled) or the deadline of a scope (kExpired). May suspend.
+WEFT_API void set_revocation_hook(void (*hook)(Outcome outcome) noexcept) noexcept;
+
+/// The number of the calling fiber, of whatever kind; 0 on a thread that runs none. And its name, into
+/// `name`.
+WEFT_API uint64_t fiber_id() noexcept;
+
+/// The library's version as text, to be compared with that of the caller's headers.
+WEFT_API const char* library_version() noexcept;
+
+}  // namespace weft::detail
