@@ -1,0 +1,276 @@
+// weft.Channel and select().
+#include <nanobind/stl/optional.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <vector>
+
+#include "fiber_object.hpp"
+#include "weft/detail/channel.hpp"
+
+namespace weft::python {
+
+namespace {
+
+// An item is a reference, moved without touching it: no GIL is needed for that, unlike for letting it go.
+const detail::ItemType kReference{
+    sizeof(PyObject*), alignof(PyObject*),
+    [](void* to, void* from) noexcept { *static_cast<PyObject**>(to) = *static_cast<PyObject**>(from); },
+    [](void* item) noexcept {
+      const PyGILState_STATE state = PyGILState_Ensure();
+      Py_DECREF(*static_cast<PyObject**>(item));
+      PyGILState_Release(state);
+    }};
+
+class ChannelObject {
+ public:
+  explicit ChannelObject(std::optional<Py_ssize_t> capacity) {
+    if (capacity && *capacity < 0)
+      raise_error(PyExc_ValueError,
+                  "Channel(capacity): 0 for unbuffered, N for at most N items, None for unbounded");
+    core_ =
+        detail::channel_create(capacity ? static_cast<size_t>(*capacity) : detail::kUnbounded, kReference);
+    if (!core_) throw std::bad_alloc();
+  }
+  // Items that are left go with the core, under the GIL: the object is only ever destroyed so.
+  ~ChannelObject() {
+    PyObject* item;
+    while (detail::channel_receive(*core_, &item, 0) == Outcome::kReady) Py_DECREF(item);
+    detail::channel_release(*core_);
+  }
+
+  void send(nb::object item, std::optional<double> timeout) {
+    if (!transfer_out(item, deadline_of(timeout)))
+      raise_error(exceptions.timeout, "nobody took the item in that time");
+  }
+  bool try_send(nb::object item) { return transfer_out(item, 0); }
+
+  nb::object receive(std::optional<double> timeout) {
+    nb::object item = transfer_in(deadline_of(timeout));
+    if (!item.is_valid()) raise_error(exceptions.timeout, "no item came in that time");
+    return item;
+  }
+  nb::object try_receive(nb::object otherwise) {
+    nb::object item = transfer_in(0);
+    return item.is_valid() ? item : otherwise;
+  }
+  nb::object next() {
+    PyObject* item = nullptr;
+    const Outcome outcome = wait_for_item(&item, detail::kNever);
+    if (outcome == Outcome::kClosed) throw nb::stop_iteration();
+    raise_outcome(outcome);
+    return nb::steal(item);
+  }
+
+  bool close() { return detail::channel_close(*core_); }
+  bool closed() const { return detail::channel_closed(*core_); }
+  size_t size() const { return detail::channel_size(*core_); }
+  std::optional<size_t> capacity() const {
+    const size_t capacity = detail::channel_capacity(*core_);
+    return capacity == detail::kUnbounded ? std::nullopt : std::optional(capacity);
+  }
+  detail::ChannelCore& core() const noexcept { return *core_; }
+
+ private:
+  bool transfer_out(nb::object& item, Nanos deadline) {
+    PyObject* reference = item.ptr();
+    // First without letting the GIL go: mostly it can be done at once.
+    Outcome outcome = detail::channel_send(*core_, &reference, 0);
+    if (outcome == Outcome::kTimeout && deadline != 0) {
+      ensure_runtime();
+      outcome = blocking([&] { return detail::channel_send(*core_, &reference, deadline); });
+    }
+    if (outcome == Outcome::kTimeout) return false;
+    raise_outcome(outcome);
+    item.release();  // it is the channel's now
+    return true;
+  }
+  Outcome wait_for_item(PyObject** item, Nanos deadline) {
+    Outcome outcome = detail::channel_receive(*core_, item, 0);
+    if (outcome != Outcome::kTimeout || deadline == 0) return outcome;
+    ensure_runtime();
+    return blocking([&] { return detail::channel_receive(*core_, item, deadline); });
+  }
+  nb::object transfer_in(Nanos deadline) {
+    PyObject* item = nullptr;
+    const Outcome outcome = wait_for_item(&item, deadline);
+    if (outcome == Outcome::kTimeout) return {};
+    raise_outcome(outcome);
+    return nb::steal(item);
+  }
+
+  detail::ChannelCore* core_;
+};
+
+/// What select() takes beside channels.
+struct SelectCase {
+  detail::Case::Kind kind = detail::Case::Kind::kNothing;
+  nb::object source;  // kept alive
+  nb::object item;    // to be sent
+  int descriptor = -1;
+  short events = 0;
+  Nanos deadline = detail::kNever;
+};
+
+SelectCase case_of(nb::handle object) {
+  if (nb::isinstance<SelectCase>(object)) return nb::cast<SelectCase&>(object);
+  SelectCase c;
+  c.source = nb::borrow(object);
+  if (nb::isinstance<ChannelObject>(object)) {
+    c.kind = detail::Case::Kind::kReceive;
+  } else if (nb::isinstance<FiberObject>(object)) {
+    c.kind = detail::Case::Kind::kCompletion;
+  } else {
+    PyErr_Format(PyExc_TypeError,
+                 "select() takes channels, fibers, and what sending(), readable(), writable() and after() "
+                 "return, not %.100s",
+                 Py_TYPE(object.ptr())->tp_name);
+    throw nb::python_error();
+  }
+  return c;
+}
+
+nb::tuple select(nb::args arguments, bool wait) {
+  if (arguments.size() == 0) raise_error(PyExc_TypeError, "select() takes one case at least");
+  ensure_runtime();
+  const size_t count = arguments.size();
+  std::vector<SelectCase> cases;
+  cases.reserve(count);
+  for (nb::handle argument : arguments) cases.push_back(case_of(argument));
+  std::vector<detail::Case> untyped(count);
+  std::vector<PyObject*> items(count);
+  Nanos deadline = detail::kNever;
+  size_t timer = SIZE_MAX;
+  const auto prepare = [&] {
+    for (size_t i = 0; i < count; ++i) {
+      untyped[i].kind = cases[i].kind;
+      untyped[i].item = &items[i];
+      untyped[i].descriptor = cases[i].descriptor;
+      untyped[i].events = cases[i].events;
+      if (cases[i].kind == detail::Case::Kind::kReceive || cases[i].kind == detail::Case::Kind::kSend)
+        untyped[i].channel = &nb::cast<ChannelObject&>(cases[i].source).core();
+      if (cases[i].kind == detail::Case::Kind::kSend) items[i] = cases[i].item.ptr();
+      if (cases[i].kind == detail::Case::Kind::kCompletion)
+        untyped[i].completion = &nb::cast<FiberObject&>(cases[i].source).task();
+      if (cases[i].deadline < deadline) {
+        deadline = cases[i].deadline;
+        timer = i;
+      }
+    }
+  };
+  prepare();
+  size_t chosen = SIZE_MAX;
+  Outcome outcome = detail::select(untyped.data(), count, 0, &chosen);
+  if (outcome == Outcome::kTimeout && !wait) return nb::make_tuple(nb::none(), nb::none());
+  if (outcome == Outcome::kTimeout)
+    outcome = blocking([&] {
+      for (size_t i = 0; i < count; ++i) untyped[i].events = cases[i].events;
+      return detail::select(untyped.data(), count, std::max<Nanos>(deadline, 1), &chosen);
+    });
+  if (outcome == Outcome::kTimeout) return nb::make_tuple(timer, nb::none());
+  raise_outcome(outcome);
+  detail::Case& c = untyped[chosen];
+  nb::object value = nb::none();
+  switch (c.kind) {
+    case detail::Case::Kind::kSend:
+      raise_outcome(c.outcome);
+      cases[chosen].item.release();
+      if (nb::isinstance<SelectCase>(arguments[chosen]))
+        nb::cast<SelectCase&>(arguments[chosen]).item = nb::none();
+      break;
+    case detail::Case::Kind::kReceive:
+      raise_outcome(c.outcome);
+      value = nb::steal(items[chosen]);
+      break;
+    case detail::Case::Kind::kDescriptor:
+      if (c.events & POLLNVAL) {
+        errno = EBADF;
+        PyErr_SetFromErrno(PyExc_OSError);
+        throw nb::python_error();
+      }
+      break;
+    case detail::Case::Kind::kCompletion:
+      value = cases[chosen].source;
+      break;
+    case detail::Case::Kind::kNothing:
+      break;
+  }
+  return nb::make_tuple(chosen, value);
+}
+
+SelectCase descriptor_case(nb::handle file, short events) {
+  SelectCase c;
+  c.kind = detail::Case::Kind::kDescriptor;
+  c.source = nb::borrow(file);
+  c.descriptor = PyObject_AsFileDescriptor(file.ptr());
+  if (c.descriptor < 0) throw nb::python_error();
+  c.events = events;
+  return c;
+}
+
+}  // namespace
+
+void add_channels(nb::module_& m) {
+  nb::class_<ChannelObject>(
+      m, "Channel", nb::is_generic(),
+      "A queue through which fibers and threads hand each other items.\n\n"
+      "capacity 0: a send ends when a receiver has the item. N: up to N items wait in it. None: sending\n"
+      "never waits. Waits are cancellation points; an item whose send did not end stays with its sender.")
+      .def(nb::init<std::optional<Py_ssize_t>>(), nb::arg("capacity").none() = 0)
+      .def("send", &ChannelObject::send, nb::arg("item").none(), nb::arg("timeout") = nb::none(),
+           "Hand in an item. Raise weft.Closed if it is closed, weft.Timeout after `timeout` seconds.")
+      .def("try_send", &ChannelObject::try_send, nb::arg("item").none(),
+           "Hand in an item if that can be done at once; return whether it could.")
+      .def("receive", &ChannelObject::receive, nb::arg("timeout") = nb::none(),
+           "Return the next item. Raise weft.Closed if it is closed and empty, weft.Timeout after `timeout` "
+           "seconds.")
+      .def("try_receive", &ChannelObject::try_receive, nb::arg("default") = nb::none(),
+           "Return the next item if one is there, else `default`. Raise weft.Closed if none will ever be.")
+      .def("close", &ChannelObject::close,
+           "End it: senders get weft.Closed, receivers what is left in it. Return False if it was closed.")
+      .def_prop_ro("closed", &ChannelObject::closed, "Has close() been called?")
+      .def_prop_ro("capacity", &ChannelObject::capacity, "As given; None: unbounded.")
+      .def("__len__", &ChannelObject::size)
+      .def("__iter__", [](nb::handle self) { return nb::borrow(self); })
+      .def("__next__", &ChannelObject::next);
+  nb::class_<SelectCase>(m, "Case", nb::is_final(),
+                         "What sending(), readable(), writable() and after() return, for select().");
+  m.def(
+      "sending",
+      [](nb::handle channel, nb::object item) {
+        if (!nb::isinstance<ChannelObject>(channel))
+          raise_error(PyExc_TypeError, "sending() takes a Channel and an item");
+        SelectCase c;
+        c.kind = detail::Case::Kind::kSend;
+        c.source = nb::borrow(channel);
+        c.item = std::move(item);
+        return c;
+      },
+      nb::arg("channel"), nb::arg("item").none(), "A case of select(): hand `item` to the channel.");
+  m.def(
+      "readable", [](nb::handle file) { return descriptor_case(file, POLLIN); }, nb::arg("file"),
+      "A case of select(): a descriptor, or an object with fileno(), can be read from.");
+  m.def(
+      "writable", [](nb::handle file) { return descriptor_case(file, POLLOUT); }, nb::arg("file"),
+      "A case of select(): a descriptor, or an object with fileno(), can be written to.");
+  m.def(
+      "after",
+      [](double seconds) {
+        SelectCase c;
+        c.deadline = deadline_of(seconds);
+        return c;
+      },
+      nb::arg("seconds"), "A case of select(): so many seconds have passed.");
+  m.def("select", &select, nb::arg("cases"), nb::arg("wait") = true,
+        nb::sig("def select(*cases: Channel[typing.Any] | Fiber[typing.Any] | Case, wait: bool = True) -> "
+                "tuple[int | None, typing.Any]"),
+        "Wait until one of the cases can go on, have it done, and return its number and value.\n\n"
+        "A channel stands for receiving: the value is the item; weft.Closed is raised if it is closed and "
+        "empty.\n"
+        "A fiber stands for its end. Of several that can, one by chance; nothing is done of the others. "
+        "wait=False:\n"
+        "return (None, None) if none can. A cancellation point.");
+}
+
+}  // namespace weft::python

@@ -1,0 +1,212 @@
+// Timeout scopes, shields, task groups, waiting for descriptors, work on other threads.
+#include <nanobind/stl/optional.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <vector>
+
+#include "fiber_object.hpp"
+#include "weft/detail/channel.hpp"
+#include "weft/detail/group.hpp"
+#include "weft/offload.hpp"
+#include "weft/timeout.hpp"
+
+namespace weft::python {
+
+namespace {
+
+/// `with weft.timeout(seconds)`.
+class TimeoutScopeObject {
+ public:
+  explicit TimeoutScopeObject(std::optional<double> seconds) : seconds_(seconds) { deadline_of(seconds); }
+
+  TimeoutScopeObject& enter() {
+    if (depth_++ == 0) {
+      thread_ = PyThread_get_thread_ident();
+      deadline_ = deadline_of(seconds_);
+    }
+    formers_.push_back(detail::push_expiry(deadline_));
+    return *this;
+  }
+  bool exit(nb::handle type, nb::handle error, nb::handle) {
+    if (depth_ == 0) raise_error(PyExc_RuntimeError, "weft.timeout: left more often than it was entered");
+    if (PyThread_get_thread_ident() != thread_)
+      raise_error(PyExc_RuntimeError, "weft.timeout: to be left by the fiber or thread that entered it");
+    --depth_;
+    detail::pop_expiry(formers_.back());
+    formers_.pop_back();
+    // A C library that reports the expired wait as an error of its own, which nothing has replaced.
+    if (!type.is_none() && expired() && PyErr_GivenExceptionMatches(type.ptr(), PyExc_OSError) &&
+        !PyErr_GivenExceptionMatches(type.ptr(), exceptions.timeout)) {
+      nb::object number = nb::getattr(error, "errno", nb::none());
+      if (nb::isinstance<nb::int_>(number) && nb::cast<int>(number) == ETIMEDOUT)
+        raise_error(exceptions.timeout, "the time is up");
+    }
+    return false;
+  }
+  bool expired() const { return deadline_ != detail::kNever && detail::now() >= deadline_; }
+  std::optional<double> remaining() const {
+    if (deadline_ == detail::kNever) return std::nullopt;
+    return std::max(0.0, static_cast<double>(deadline_ - detail::now()) / 1e9);
+  }
+
+ private:
+  std::optional<double> seconds_;
+  Nanos deadline_ = detail::kNever;
+  std::vector<Nanos> formers_;
+  unsigned long thread_ = 0;
+  int depth_ = 0;
+};
+
+/// `with weft.shield()`.
+class ShieldObject {
+ public:
+  void enter() {
+    Nanos former;
+    detail::push_shield(&former);
+    formers_.push_back(former);
+  }
+  void exit() {
+    if (formers_.empty()) raise_error(PyExc_RuntimeError, "weft.shield: left more often than it was entered");
+    detail::pop_shield(formers_.back());
+    formers_.pop_back();
+  }
+
+ private:
+  std::vector<Nanos> formers_;
+};
+
+/// What weft.TaskGroup is made of.
+class GroupObject {
+ public:
+  GroupObject() {
+    ensure_runtime();
+    core_ = detail::group_create();
+    if (!core_) throw std::bad_alloc();
+  }
+  ~GroupObject() { detail::group_destroy(*core_); }
+
+  void add(FiberObject& fiber) {
+    if (!detail::group_add(*core_, fiber.task())) throw std::bad_alloc();
+  }
+  void cancel() { detail::group_cancel(*core_); }
+  bool cancelled() const { return detail::group_cancelled(*core_); }
+  /// True if the owner's own cancellation, or an expired scope, is to be raised now.
+  Outcome join() {
+    return blocking([&] { return detail::group_join(*core_); });
+  }
+
+ private:
+  detail::GroupCore* core_;
+};
+
+bool wait_for(int descriptor, short events, std::optional<double> timeout) {
+  const Nanos deadline = deadline_of(timeout);
+  ensure_runtime();
+  detail::Case c;
+  c.kind = detail::Case::Kind::kDescriptor;
+  c.descriptor = descriptor;
+  c.events = events;
+  size_t chosen;
+  const Outcome outcome = blocking([&] {
+    c.events = events;
+    return detail::select(&c, 1, deadline == detail::kNever ? deadline : std::max<Nanos>(deadline, 1),
+                          &chosen);
+  });
+  if (outcome == Outcome::kTimeout) return false;
+  raise_outcome(outcome);
+  if (c.events & POLLNVAL) {
+    errno = EBADF;
+    PyErr_SetFromErrno(PyExc_OSError);
+    throw nb::python_error();
+  }
+  return true;
+}
+
+int descriptor_of(nb::handle object) {
+  const int descriptor = PyObject_AsFileDescriptor(object.ptr());
+  if (descriptor < 0) throw nb::python_error();
+  return descriptor;
+}
+
+// Calls a Python function on a thread of the pool.
+nb::object to_thread(nb::callable function, nb::args arguments, nb::kwargs keywords) {
+  ensure_runtime();
+  nb::object context = nb::steal(PyContext_CopyCurrent());
+  PyObject* result = nullptr;
+  PyObject* error = nullptr;
+  {
+    nb::gil_scoped_release released;
+    weft::offload([&]() noexcept {
+      const PyGILState_STATE state = PyGILState_Ensure();
+      if (PyContext_Enter(context.ptr()) == 0) {
+        result = PyObject_Call(function.ptr(), arguments.ptr(), keywords.ptr());
+        if (!result) error = take_exception();
+        if (PyContext_Exit(context.ptr()) != 0) PyErr_Clear();
+      } else {
+        error = take_exception();
+      }
+      PyGILState_Release(state);
+    });
+  }
+  if (error) {
+    nb::object raised = nb::steal(error);
+    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error)), error);
+    throw nb::python_error();
+  }
+  return nb::steal(result);
+}
+
+}  // namespace
+
+void add_scopes(nb::module_& m) {
+  nb::class_<TimeoutScopeObject>(
+      m, "timeout", nb::is_final(),
+      "with timeout(seconds): a deadline for all that waits in the block.\n\n"
+      "Cancellable waits, of Python code and inside C libraries alike, raise weft.Timeout when it\n"
+      "has passed. Nests: the nearest deadline counts. None: no deadline. Re-entrant: entered\n"
+      "again, it keeps its first deadline.")
+      .def(nb::init<std::optional<double>>(), nb::arg("seconds").none())
+      .def("__enter__", &TimeoutScopeObject::enter, nb::rv_policy::reference)
+      .def("__exit__", &TimeoutScopeObject::exit, nb::arg("type").none(), nb::arg("error").none(),
+           nb::arg("traceback").none())
+      .def_prop_ro("expired", &TimeoutScopeObject::expired, "Has its deadline passed?")
+      .def_prop_ro("remaining", &TimeoutScopeObject::remaining, "Seconds left; None without a deadline.");
+  nb::class_<ShieldObject>(
+      m, "shield", nb::is_final(),
+      "with shield(): neither cancellation nor timeouts from outside end a wait in the block.\n\n"
+      "For cleanup that must wait. A timeout within it counts.")
+      .def(nb::init<>())
+      .def("__enter__", &ShieldObject::enter)
+      .def("__exit__", [](ShieldObject& self, nb::args) { self.exit(); });
+  nb::class_<GroupObject>(m, "_Group", nb::is_final())
+      .def(nb::init<>())
+      .def("add", &GroupObject::add)
+      .def("cancel", &GroupObject::cancel)
+      .def_prop_ro("cancelled", &GroupObject::cancelled)
+      .def("join", [](GroupObject& self) { return static_cast<int>(self.join()); });
+  m.def("_raise", [](int outcome) { raise_outcome(static_cast<Outcome>(outcome)); });
+  m.def(
+      "wait_readable",
+      [](nb::handle file, std::optional<double> timeout) {
+        return wait_for(descriptor_of(file), POLLIN, timeout);
+      },
+      nb::arg("file"), nb::arg("timeout") = nb::none(),
+      "Wait until a descriptor, or an object with fileno(), can be read from, or is at its end.\n\n"
+      "Return False after `timeout` seconds. A cancellation point. OSError (EBADF) if it is not open.");
+  m.def(
+      "wait_writable",
+      [](nb::handle file, std::optional<double> timeout) {
+        return wait_for(descriptor_of(file), POLLOUT, timeout);
+      },
+      nb::arg("file"), nb::arg("timeout") = nb::none(),
+      "Wait until a descriptor, or an object with fileno(), can be written to. As wait_readable().");
+  m.def("to_thread", &to_thread, nb::arg("function"), nb::arg("args"), nb::arg("kwargs"),
+        "Call function(*args, **kwargs) on an OS thread while this fiber waits and others run.\n\n"
+        "For what computes in C without the GIL, or blocks where nothing is patched. No cancellation point: "
+        "it\n"
+        "returns when the function has.");
+}
+
+}  // namespace weft::python

@@ -1,0 +1,81 @@
+// weft.Fiber: the Python object of a fiber that was spawned.
+#pragma once
+
+#include "python.hpp"
+#include "weft/detail/task.hpp"
+
+namespace weft::python {
+
+class FiberObject;
+
+/// Native part; lives as long as anybody has the fiber, object or not.
+class PythonTask final : public detail::Task {
+ public:
+  explicit PythonTask(FiberObject* object) noexcept : Task(&run, &destroy), object_(object) {}
+
+  /// `task` if it is of this kind, else null.
+  static PythonTask* of(Task& task) noexcept {
+    return task.runs(&run) ? static_cast<PythonTask*>(&task) : nullptr;
+  }
+  FiberObject* object() const noexcept { return object_; }
+
+ private:
+  static void run(Task& self);
+  static void destroy(Completion& self) noexcept {
+    auto* task = static_cast<PythonTask*>(&self);
+    task->dispose();
+    delete task;
+  }
+
+  FiberObject* object_;  // with a reference of the fiber's own, until it has run
+};
+
+/// A nanobind instance; all of it is guarded by the GIL.
+class FiberObject {
+ public:
+  FiberObject() = default;
+  ~FiberObject();
+  FiberObject(const FiberObject&) = delete;
+  FiberObject& operator=(const FiberObject&) = delete;
+
+  PythonTask& task() const noexcept { return *task_; }
+  PyObject* self() const noexcept { return self_; }
+
+  void join(std::optional<double> timeout);
+  nb::object result(std::optional<double> timeout);
+  nb::object exception(std::optional<double> timeout);
+  bool cancel();
+  bool cancelled() const noexcept { return cancelled_; }
+  void add_done_callback(nb::object function);
+  std::string repr() const;
+  std::string name() const;
+  std::string spawn_site() const;
+
+  int traverse(visitproc visit, void* argument);
+  void clear();
+
+  static PyObject* spawn(PyObject* module, PyObject* const* arguments, Py_ssize_t count, PyObject* names);
+
+ private:
+  friend class PythonTask;
+
+  void wait(std::optional<double> timeout);
+  void report_if_unobserved() noexcept;
+  void execute();
+  void call_back() noexcept;
+  PyObject* exception_ = nullptr;
+  PyObject* result_ = nullptr;
+  PyObject* callable_ = nullptr;
+  PyObject* arguments_ = nullptr;  // a tuple
+  PyObject* keywords_ = nullptr;   // a dictionary or null
+  PyObject* context_ = nullptr;
+  PyObject* callbacks_ = nullptr;  // a list or null
+  PyObject* code_ = nullptr;       // of who spawned it
+  int line_ = 0;
+  bool observed_ = false;
+  bool cancelled_ = false;
+  PyObject* self_ = nullptr;  // borrowed
+  detail::Ref<PythonTask> task_;
+};
+
+}  // namespace weft::python

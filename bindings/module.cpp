@@ -1,0 +1,120 @@
+#include <nanobind/nanobind.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "python.hpp"
+#include "weft/detail/interpreter.hpp"
+#include "weft/runtime.hpp"
+
+namespace weft::python {
+
+Exceptions exceptions;
+
+namespace {
+
+bool g_started = false;
+bool g_shut_down = false;
+
+// What the second half of starting needs of the interpreter: threading's table, and a better name for threads
+// that it did not start.
+void introduce_fibers() {
+  nb::module_ start = nb::module_::import_("weft._threads");
+  set_thread_table(nb::object(start.attr("introduce")()).release());
+}
+
+}  // namespace
+
+void ensure_runtime() {
+  if (g_started && !g_shut_down) [[likely]]
+    return;
+  if (g_shut_down) raise_error(PyExc_RuntimeError, "weft: the interpreter is shutting down");
+  if (const int error = detail::start_for_interpreter()) {
+    if (error == EPERM)
+      raise_error(PyExc_RuntimeError,
+                  "weft: the first use must be on the main thread, which then runs the fibers: call "
+                  "weft.start() there");
+    errno = error;
+    PyErr_SetFromErrno(PyExc_OSError);
+    throw nb::python_error();
+  }
+  g_started = true;
+  install_delivery();
+  introduce_fibers();
+}
+
+void raise_error(PyObject* type, const char* text) {
+  PyErr_SetString(type, text);
+  throw nb::python_error();
+}
+
+void raise_outcome(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::kReady:
+    case Outcome::kTimeout:
+    case Outcome::kInterrupted:
+      return;
+    case Outcome::kCancelled:
+      raise_error(exceptions.cancelled, "the fiber was cancelled");
+    case Outcome::kExpired:
+      raise_error(exceptions.timeout, "the time is up");
+    case Outcome::kClosed:
+      raise_error(exceptions.closed, "the channel is closed");
+    case Outcome::kNoMemory:
+      throw std::bad_alloc();
+    case Outcome::kSelf:
+      raise_error(PyExc_RuntimeError, "a fiber cannot wait for its own end");
+  }
+}
+
+Nanos deadline_of(const std::optional<double>& seconds) {
+  if (!seconds) return detail::kNever;
+  if (std::isnan(*seconds)) raise_error(PyExc_ValueError, "a time in seconds must not be NaN");
+  if (*seconds <= 0) return detail::now();
+  return detail::deadline_after(std::chrono::duration<double>(*seconds));
+}
+
+PyObject* take_exception() noexcept {
+#if PY_VERSION_HEX >= 0x030c0000
+  return PyErr_GetRaisedException();
+#else
+  PyObject *type, *value, *traceback;
+  PyErr_Fetch(&type, &value, &traceback);
+  if (!type) return nullptr;
+  PyErr_NormalizeException(&type, &value, &traceback);
+  if (traceback) PyException_SetTraceback(value, traceback);
+  Py_DECREF(type);
+  Py_XDECREF(traceback);
+  return value;
+#endif
+}
+
+}  // namespace weft::python
+
+NB_MODULE(_weft, m) {
+  using namespace weft::python;
+  nb::set_leak_warnings(false);  // an interpreter that ends with fibers parked leaves their objects behind
+  if (strcmp(weft::detail::library_version(), WEFT_VERSION) != 0) {
+    PyErr_Format(
+        PyExc_ImportError,
+        "weft %s was imported into a process that has weft %s loaded already: run it with that version's "
+        "`weft run`, or install the same version of both",
+        WEFT_VERSION, weft::detail::library_version());
+    throw nb::python_error();
+  }
+  m.doc() = "The door onto libweft; import weft instead.";
+  m.attr("__version__") = WEFT_VERSION;
+  m.def("_set_exceptions", [](nb::object cancelled, nb::object timeout, nb::object closed) {
+    exceptions = {cancelled.release().ptr(), timeout.release().ptr(), closed.release().ptr()};
+  });
+  m.def(
+      "start", [] { ensure_runtime(); },
+      "Start the runtime on the calling thread, the main one, if it does not run yet.\n\nDone by the first "
+      "use otherwise.");
+  m.def("_shut_down", [] { g_shut_down = true; });
+  m.def("running", &weft::Runtime::running, "Has the runtime started?");
+  add_fibers(m);
+  add_scopes(m);
+  add_channels(m);
+  add_patch(m);
+}

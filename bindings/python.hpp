@@ -1,0 +1,69 @@
+// What the bindings share: how a wait lets other threads run, and how it ends.
+#pragma once
+
+#include <Python.h>
+#include <nanobind/nanobind.h>
+
+#include <optional>
+
+#include "weft/detail/core.hpp"
+
+namespace weft::python {
+
+namespace nb = nanobind;
+using detail::Nanos;
+using detail::Outcome;
+
+/// weft.Cancelled, weft.Timeout, weft.Closed; borrowed, as long as the module lives.
+struct Exceptions {
+  PyObject* cancelled = nullptr;
+  PyObject* timeout = nullptr;
+  PyObject* closed = nullptr;
+};
+extern Exceptions exceptions;
+
+/// Starts the runtime at the first call. Raises RuntimeError where it cannot be had, or after finalisation
+/// has begun.
+void ensure_runtime();
+
+/// Calls wait() without the GIL until it ends otherwise than by a signal; runs Python's signal handlers in
+/// between. Throws nb::python_error if one raises.
+template <typename Wait>
+Outcome blocking(Wait&& wait) {
+  for (;;) {
+    Outcome outcome;
+    {
+      nb::gil_scoped_release released;
+      outcome = wait();
+    }
+    if (outcome != Outcome::kInterrupted) return outcome;
+    if (PyErr_CheckSignals() != 0) throw nb::python_error();
+  }
+}
+
+/// Raises what the outcome stands for: Cancelled, Timeout (of a scope), Closed, MemoryError. Not for
+/// kTimeout.
+void raise_outcome(Outcome outcome);
+[[noreturn]] void raise_error(PyObject* type, const char* text);
+
+/// Seconds from now; None: never. Raises ValueError for NaN, TypeError for what is no number. Negative: 0.
+Nanos deadline_of(const std::optional<double>& seconds);
+
+/// The exception that is set, which is not any more; null: none.
+PyObject* take_exception() noexcept;
+
+/// Has weft.Cancelled and weft.Timeout raised by calls of libc that were ended. Idempotent. And the reverse.
+void install_delivery();
+void remove_delivery();
+/// The thread state is about to go.
+void forget_tracers(PyThreadState* state) noexcept;
+
+/// threading._active: the objects of threads, by their numbers.
+void set_thread_table(nb::handle threads);
+
+void add_fibers(nb::module_& module);
+void add_scopes(nb::module_& module);
+void add_channels(nb::module_& module);
+void add_patch(nb::module_& module);
+
+}  // namespace weft::python

@@ -1,0 +1,24 @@
+# The Python package: the extension module, and beside it the libraries and the program `weft`, from this build or from
+# WEFT_ENGINE.
+if(WEFT_ENGINE)
+  set(engine_library ${WEFT_ENGINE}/src/install/libweft.so.${PROJECT_VERSION})
+  set(engine_preload ${WEFT_ENGINE}/preload/libweft-preload.so)
+  set(engine_program ${WEFT_ENGINE}/cli/weft)
+  foreach(file ${engine_library} ${engine_preload} ${engine_program})
+    if(NOT EXISTS ${file})
+      message(FATAL_ERROR "${file} is missing: build ${WEFT_ENGINE} first, or leave WEFT_ENGINE out")
+    endif()
+  endforeach()
+  set(WEFT_LIBRARY ${engine_library})
+else()
+  set(WEFT_LIBRARY weft_shared)
+  set(engine_library $<TARGET_FILE:weft_shared>)
+  set(engine_preload $<TARGET_FILE:weft_preload>)
+  set(engine_program $<TARGET_FILE:weft_cli>)
+endif()
+
+add_subdirectory(bindings)
+# Debugging information would make the package ten times as large; the build tree has it.
+install(FILES ${engine_library} DESTINATION weft/lib RENAME libweft.so.${WEFT_SOVERSION} COMPONENT python)
+install(FILES ${engine_preload} DESTINATION weft/lib COMPONENT python)
+install(PROGRAMS ${engine_program} DESTINATION ${SKBUILD_SCRIPTS_DIR} COMPONENT python)

@@ -1,0 +1,92 @@
+"""Blocking code that scales: threads as fibers, a hundred thousand to a process.
+
+`patch()` makes a threaded program's threads fibers, and its blocking calls cooperative. `spawn()` starts fibers
+without `threading`. Both mix freely with each other and with real threads.
+"""
+
+from __future__ import annotations
+
+from weft import _weft
+from weft._errors import Cancelled, Closed, Timeout
+
+_weft._set_exceptions(Cancelled, Timeout, Closed)
+
+from weft._groups import TaskGroup  # noqa: E402
+from weft._map import map  # noqa: E402
+from weft._patch import FAMILIES, StillRunning, is_patched, patch, patched, report, unpatch  # noqa: E402
+from weft._weft import (  # noqa: E402
+    Case,
+    Channel,
+    Fiber,
+    __version__,
+    after,
+    current,
+    readable,
+    running,
+    select,
+    sending,
+    shield,
+    sleep,
+    spawn,
+    start,
+    timeout,
+    to_thread,
+    wait_readable,
+    wait_writable,
+    writable,
+    yield_now,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+
+__all__ = [
+    "FAMILIES",
+    "Cancelled",
+    "Case",
+    "Channel",
+    "Closed",
+    "Fiber",
+    "StillRunning",
+    "TaskGroup",
+    "Timeout",
+    "__version__",
+    "after",
+    "current",
+    "is_patched",
+    "map",
+    "patch",
+    "patched",
+    "readable",
+    "report",
+    "run_async",
+    "running",
+    "select",
+    "sending",
+    "shield",
+    "sleep",
+    "spawn",
+    "start",
+    "timeout",
+    "to_thread",
+    "unpatch",
+    "wait_readable",
+    "wait_writable",
+    "writable",
+    "yield_now",
+]
+
+
+def run_async(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in asyncio, beside the fibers, and return what it returns.
+
+    All such coroutines share one event loop, in a thread of its own (a fiber, where threads are patched). A
+    cancellation point: the coroutine is cancelled with the fiber, and waited for.
+    """
+    from weft import _asyncio  # asyncio takes 40 ms to import
+
+    return _asyncio.run(coroutine)

@@ -1,0 +1,21 @@
+"""What waits raise."""
+
+from __future__ import annotations
+
+
+class Cancelled(BaseException):
+    """Raised by a cancellable wait of a fiber that was asked to end. Let it pass."""
+
+    __module__ = "weft"
+
+
+class Timeout(TimeoutError):
+    """A deadline passed before what was waited for came."""
+
+    __module__ = "weft"
+
+
+class Closed(Exception):
+    """The channel is closed: nothing can be sent any more, or nothing is left to receive."""
+
+    __module__ = "weft"

@@ -1,0 +1,80 @@
+"""Task groups."""
+
+from __future__ import annotations
+
+from weft import _weft
+from weft._errors import Cancelled
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Any, ParamSpec, TypeVar
+
+    P = ParamSpec("P")
+    T = TypeVar("T")
+
+
+class TaskGroup:
+    """Fibers that end before the block ends that began them.
+
+    The first that fails cancels the others, and the block's own waits; leaving the block then raises an
+    ExceptionGroup of what was raised, in the order of its fibers' ends. A fiber that ends by Cancelled is no failure.
+    """
+
+    def __init__(self) -> None:
+        self._group: _weft._Group | None = None
+        self._fibers: list[_weft.Fiber[Any]] = []
+
+    def __enter__(self) -> TaskGroup:
+        if self._group is not None:
+            raise RuntimeError("a TaskGroup is for one `with` block: make another")
+        self._group = _weft._Group()
+        return self
+
+    def spawn(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> _weft.Fiber[T]:
+        """As weft.spawn(). Any fiber of the group may call it, until the block has ended."""
+        if self._group is None:
+            raise RuntimeError("TaskGroup.spawn() is for the `with` block of the group")
+        fiber: _weft.Fiber[T] = _weft.spawn(function, *args, **kwargs)
+        self._fibers.append(fiber)
+        self._group.add(fiber)
+        return fiber
+
+    def cancel(self) -> None:
+        """Cancel all fibers of the group, and the waits of its block."""
+        if self._group is not None:
+            self._group.cancel()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        group = self._group
+        assert group is not None
+        if error is not None:
+            group.cancel()
+        outcome = group.join()
+        failures = [
+            failure
+            for fiber in self._fibers
+            if (failure := fiber.exception()) is not None and not isinstance(failure, Cancelled)
+        ]
+        # The block's own failure counts, but not that its waits were ended because of the others.
+        if error is not None and not (isinstance(error, Cancelled) and failures):
+            if not failures:
+                return self._only_cancelled_itself(error, outcome)
+            failures.insert(0, error)
+        if failures:
+            if any(not isinstance(failure, Exception) for failure in failures):
+                raise BaseExceptionGroup("failures in a TaskGroup", failures) from None
+            raise ExceptionGroup("failures in a TaskGroup", failures) from None  # type: ignore[type-var]
+        _weft._raise(outcome)
+        return False
+
+    @staticmethod
+    def _only_cancelled_itself(error: BaseException, outcome: int) -> bool:
+        """True if the block was left because of cancel() of the group, and of nothing else."""
+        return isinstance(error, Cancelled) and outcome == _READY
+
+
+_READY = 1

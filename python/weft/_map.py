@@ -1,0 +1,102 @@
+"""map(): the same for many items, some at a time."""
+
+from __future__ import annotations
+
+from weft import _weft
+from weft._errors import Cancelled, Closed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+    R = TypeVar("R")
+
+
+def map(
+    function: Callable[[T], R], items: Iterable[T], *, concurrency: int = 100, ordered: bool = True
+) -> Iterator[R]:
+    """Yield function(item) for each item, with up to `concurrency` calls at a time, each in a fiber.
+
+    In the order of the items; ordered=False: as they end. Lazy: items are taken when there is a fiber for them, and
+    no more than twice `concurrency` results wait to be asked for. What a call raises is raised here, and ends it:
+    fibers that still run are cancelled, as when the iterator is closed or goes away.
+    """
+    if not callable(function):
+        raise TypeError(f"map() takes a function, not {type(function).__name__}")
+    if concurrency < 1:
+        raise ValueError("map(concurrency=...) must be 1 or more")
+    return _results(function, iter(items), concurrency, ordered)
+
+
+def _results(function: Callable[[T], R], items: Iterator[T], concurrency: int, ordered: bool) -> Iterator[R]:
+    done: _weft.Channel[tuple[int, bool, Any]] = _weft.Channel(None)
+    # Tickets limit how far the workers run ahead of who asks.
+    tickets: _weft.Channel[None] = _weft.Channel(None)
+    for _ in range(2 * concurrency):
+        tickets.send(None)
+    taken = 0
+    exhausted = False
+
+    def work() -> None:
+        nonlocal taken, exhausted
+        for _ in tickets:
+            if exhausted:
+                return
+            number = taken
+            try:
+                item = next(items)
+            except StopIteration:
+                exhausted = True
+                return
+            except Exception as error:
+                exhausted = True
+                taken = number + 1
+                done.send((number, False, error))
+                return
+            taken = number + 1
+            try:
+                done.send((number, True, function(item)))
+            except Cancelled:
+                raise
+            except BaseException as error:
+                done.send((number, False, error))
+
+    fibers: list[_weft.Fiber[None]] = []
+    waiting: dict[int, tuple[bool, Any]] = {}
+    given = 0
+    try:
+        while True:
+            # A fiber more as long as all have something to do.
+            if not exhausted and len(fibers) < concurrency and taken >= len(fibers):
+                fibers.append(_weft.spawn(work, name="map"))
+                _weft.yield_now()
+                if given == taken and not exhausted:
+                    continue
+            if exhausted and given == taken:
+                return
+            if ordered and given in waiting:
+                fine, value = waiting.pop(given)
+            else:
+                number, fine, value = done.receive()
+                if ordered and number != given:
+                    waiting[number] = (fine, value)
+                    continue
+            given += 1
+            if not fine:
+                raise value
+            tickets.send(None)
+            yield value
+            del value
+    finally:
+        exhausted = True
+        tickets.close()
+        for fiber in fibers:
+            fiber.cancel()
+        with _weft.shield():
+            for fiber in fibers:
+                fiber.exception()
+
+
+__all__ = ["Closed", "map"]
