@@ -213,27 +213,33 @@ SelectCase descriptor_case(nb::handle file, short events) {
 
 void add_channels(nb::module_& m) {
   nb::class_<ChannelObject>(
-      m, "Channel", nb::is_generic(),
+      m, "Channel", nb::is_generic(), nb::sig("class Channel(Generic[T])"),
       "A queue through which fibers and threads hand each other items.\n\n"
       "capacity 0: a send ends when a receiver has the item. N: up to N items wait in it. None: sending\n"
       "never waits. Waits are cancellation points; an item whose send did not end stays with its sender.")
       .def(nb::init<std::optional<Py_ssize_t>>(), nb::arg("capacity").none() = 0)
       .def("send", &ChannelObject::send, nb::arg("item").none(), nb::arg("timeout") = nb::none(),
+           nb::sig("def send(self, item: T, timeout: float | None = None) -> None"),
            "Hand in an item. Raise weft.Closed if it is closed, weft.Timeout after `timeout` seconds.")
       .def("try_send", &ChannelObject::try_send, nb::arg("item").none(),
+           nb::sig("def try_send(self, item: T) -> bool"),
            "Hand in an item if that can be done at once; return whether it could.")
       .def("receive", &ChannelObject::receive, nb::arg("timeout") = nb::none(),
+           nb::sig("def receive(self, timeout: float | None = None) -> T"),
            "Return the next item. Raise weft.Closed if it is closed and empty, weft.Timeout after `timeout` "
            "seconds.")
       .def("try_receive", &ChannelObject::try_receive, nb::arg("default") = nb::none(),
+           nb::sig("def try_receive(self, default: D = None) -> T | D"),
            "Return the next item if one is there, else `default`. Raise weft.Closed if none will ever be.")
       .def("close", &ChannelObject::close,
            "End it: senders get weft.Closed, receivers what is left in it. Return False if it was closed.")
       .def_prop_ro("closed", &ChannelObject::closed, "Has close() been called?")
       .def_prop_ro("capacity", &ChannelObject::capacity, "As given; None: unbounded.")
       .def("__len__", &ChannelObject::size)
-      .def("__iter__", [](nb::handle self) { return nb::borrow(self); })
-      .def("__next__", &ChannelObject::next);
+      .def(
+          "__iter__", [](nb::handle self) { return nb::borrow(self); },
+          nb::sig("def __iter__(self) -> Channel[T]"))
+      .def("__next__", &ChannelObject::next, nb::sig("def __next__(self) -> T"));
   nb::class_<SelectCase>(m, "Case", nb::is_final(),
                          "What sending(), readable(), writable() and after() return, for select().");
   m.def(
@@ -247,7 +253,9 @@ void add_channels(nb::module_& m) {
         c.item = std::move(item);
         return c;
       },
-      nb::arg("channel"), nb::arg("item").none(), "A case of select(): hand `item` to the channel.");
+      nb::arg("channel"), nb::arg("item").none(),
+      nb::sig("def sending(channel: Channel[T], item: T) -> Case"),
+      "A case of select(): hand `item` to the channel.");
   m.def(
       "readable", [](nb::handle file) { return descriptor_case(file, POLLIN); }, nb::arg("file"),
       "A case of select(): a descriptor, or an object with fileno(), can be read from.");
@@ -263,8 +271,6 @@ void add_channels(nb::module_& m) {
       },
       nb::arg("seconds"), "A case of select(): so many seconds have passed.");
   m.def("select", &select, nb::arg("cases"), nb::arg("wait") = true,
-        nb::sig("def select(*cases: Channel[typing.Any] | Fiber[typing.Any] | Case, wait: bool = True) -> "
-                "tuple[int | None, typing.Any]"),
         "Wait until one of the cases can go on, have it done, and return its number and value.\n\n"
         "A channel stands for receiving: the value is the item; weft.Closed is raised if it is closed and "
         "empty.\n"

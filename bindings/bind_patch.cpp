@@ -46,7 +46,7 @@ std::vector<std::string> leave_patch(uint64_t id, std::optional<double> timeout)
     return names;
   }
   if (error == EINVAL) raise_error(PyExc_RuntimeError, "this patch was undone already");
-  if (!detail::routed()) remove_delivery();
+  if (detail::patches() == 0) remove_delivery();
   return names;
 }
 

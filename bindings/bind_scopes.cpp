@@ -29,7 +29,7 @@ class TimeoutScopeObject {
     formers_.push_back(detail::push_expiry(deadline_));
     return *this;
   }
-  bool exit(nb::handle type, nb::handle error, nb::handle) {
+  void exit(nb::handle type, nb::handle error, nb::handle) {
     if (depth_ == 0) raise_error(PyExc_RuntimeError, "weft.timeout: left more often than it was entered");
     if (PyThread_get_thread_ident() != thread_)
       raise_error(PyExc_RuntimeError, "weft.timeout: to be left by the fiber or thread that entered it");
@@ -43,7 +43,6 @@ class TimeoutScopeObject {
       if (nb::isinstance<nb::int_>(number) && nb::cast<int>(number) == ETIMEDOUT)
         raise_error(exceptions.timeout, "the time is up");
     }
-    return false;
   }
   bool expired() const { return deadline_ != detail::kNever && detail::now() >= deadline_; }
   std::optional<double> remaining() const {
@@ -170,7 +169,8 @@ void add_scopes(nb::module_& m) {
       .def(nb::init<std::optional<double>>(), nb::arg("seconds").none())
       .def("__enter__", &TimeoutScopeObject::enter, nb::rv_policy::reference)
       .def("__exit__", &TimeoutScopeObject::exit, nb::arg("type").none(), nb::arg("error").none(),
-           nb::arg("traceback").none())
+           nb::arg("traceback").none(),
+           nb::sig("def __exit__(self, type: object, error: object, traceback: object) -> None"))
       .def_prop_ro("expired", &TimeoutScopeObject::expired, "Has its deadline passed?")
       .def_prop_ro("remaining", &TimeoutScopeObject::remaining, "Seconds left; None without a deadline.");
   nb::class_<ShieldObject>(
@@ -179,10 +179,12 @@ void add_scopes(nb::module_& m) {
       "For cleanup that must wait. A timeout within it counts.")
       .def(nb::init<>())
       .def("__enter__", &ShieldObject::enter)
-      .def("__exit__", [](ShieldObject& self, nb::args) { self.exit(); });
+      .def(
+          "__exit__", [](ShieldObject& self, nb::args) { self.exit(); },
+          nb::sig("def __exit__(self, *args: object) -> None"));
   nb::class_<GroupObject>(m, "_Group", nb::is_final())
       .def(nb::init<>())
-      .def("add", &GroupObject::add)
+      .def("add", &GroupObject::add, nb::sig("def add(self, fiber: Fiber[Any]) -> None"))
       .def("cancel", &GroupObject::cancel)
       .def_prop_ro("cancelled", &GroupObject::cancelled)
       .def("join", [](GroupObject& self) { return static_cast<int>(self.join()); });
@@ -203,6 +205,7 @@ void add_scopes(nb::module_& m) {
       nb::arg("file"), nb::arg("timeout") = nb::none(),
       "Wait until a descriptor, or an object with fileno(), can be written to. As wait_readable().");
   m.def("to_thread", &to_thread, nb::arg("function"), nb::arg("args"), nb::arg("kwargs"),
+        nb::sig("def to_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T"),
         "Call function(*args, **kwargs) on an OS thread while this fiber waits and others run.\n\n"
         "For what computes in C without the GIL, or blocks where nothing is patched. No cancellation point: "
         "it\n"

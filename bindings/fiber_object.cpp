@@ -16,6 +16,7 @@ namespace weft::python {
 namespace {
 
 PyTypeObject* g_type = nullptr;
+PyObject* g_package = nullptr;  // "weft._"
 PyObject* g_threads = nullptr;  // threading._active: the objects of threads, by their numbers
 
 // Gives the interpreter's record of this thread away, and with it the GIL.
@@ -194,6 +195,26 @@ void FiberObject::clear() {
   Py_CLEAR(code_);
 }
 
+// The innermost frame that is not of this package.
+void FiberObject::note_site() {
+  PyFrameObject* frame = PyEval_GetFrame();
+  Py_XINCREF(frame);
+  while (frame) {
+    PyObject* globals = PyFrame_GetGlobals(frame);
+    PyObject* module = PyDict_GetItemString(globals, "__name__");
+    const bool ours = module && PyUnicode_Check(module) &&
+                      PyUnicode_Tailmatch(module, g_package, 0, PY_SSIZE_T_MAX, -1) == 1;
+    Py_DECREF(globals);
+    if (!ours) {
+      code_ = reinterpret_cast<PyObject*>(PyFrame_GetCode(frame));
+      line_ = PyFrame_GetLasti(frame);
+      Py_DECREF(frame);
+      return;
+    }
+    Py_SETREF(frame, PyFrame_GetBack(frame));
+  }
+}
+
 PyObject* FiberObject::spawn(PyObject*, PyObject* const* arguments, Py_ssize_t count, PyObject* names) {
   try {
     if (count == 0) {
@@ -235,10 +256,7 @@ PyObject* FiberObject::spawn(PyObject*, PyObject* const* arguments, Py_ssize_t c
     fiber->keywords_ = keywords.is_valid() ? keywords.release().ptr() : nullptr;
     fiber->context_ = PyContext_CopyCurrent();
     if (!fiber->context_) return nullptr;
-    if (PyFrameObject* frame = PyEval_GetFrame()) {
-      fiber->code_ = reinterpret_cast<PyObject*>(PyFrame_GetCode(frame));
-      fiber->line_ = PyFrame_GetLasti(frame);
-    }
+    fiber->note_site();
     detail::TaskOptions options;
     Py_ssize_t length = 0;
     if (name.is_valid()) {
@@ -311,14 +329,17 @@ void yield_now() {
 
 void add_fibers(nb::module_& m) {
   nb::class_<FiberObject> type(m, "Fiber", nb::type_slots(g_slots), nb::is_generic(),
+                               nb::sig("class Fiber(Generic[T])"),
                                "A fiber that was spawned. Usable on any thread.");
   g_type = reinterpret_cast<PyTypeObject*>(type.ptr());
   type.def("join", &FiberObject::join, nb::arg("timeout") = nb::none(),
            "Wait until it has ended, however that was. Raise weft.Timeout after `timeout` seconds.\n\n"
            "A cancellation point. Any number may wait, any number of times.")
       .def("result", &FiberObject::result, nb::arg("timeout") = nb::none(),
+           nb::sig("def result(self, timeout: float | None = None) -> T"),
            "join(), then return what its function returned, or raise what it raised.")
       .def("exception", &FiberObject::exception, nb::arg("timeout") = nb::none(),
+           nb::sig("def exception(self, timeout: float | None = None) -> BaseException | None"),
            "join(), then return the exception that ended it, or None.")
       .def("cancel", &FiberObject::cancel,
            "Ask it to end: its present or next cancellable wait raises weft.Cancelled, and every later "
@@ -329,6 +350,7 @@ void add_fibers(nb::module_& m) {
       .def(
           "cancelled", [](FiberObject& self) { return self.cancelled(); }, "Did it end by weft.Cancelled?")
       .def("add_done_callback", &FiberObject::add_done_callback, nb::arg("function"),
+           nb::sig("def add_done_callback(self, function: Callable[[Fiber[T]], object]) -> None"),
            "Call function(fiber) when it has ended, in the fiber itself; at once if it has.")
       .def_prop_ro("name", &FiberObject::name, "As given to spawn(), or made of its number.")
       .def_prop_ro(
@@ -337,12 +359,14 @@ void add_fibers(nb::module_& m) {
       .def(
           "__await__",
           [](nb::handle self) { return nb::module_::import_("weft._asyncio").attr("await_fiber")(self); },
+          nb::sig("def __await__(self) -> Generator[Any, None, T]"),
           "In a coroutine: wait until it has ended. Cancelling the task cancels the fiber.")
       .def("__repr__", &FiberObject::repr);
 
+  g_package = PyUnicode_InternFromString("weft._");
   PyObject* spawn = PyCFunction_NewEx(&g_spawn, nullptr, m.attr("__name__").ptr());
   m.attr("spawn") = nb::steal(spawn);
-  m.def("current", &current, nb::sig("def current() -> Fiber | None"),
+  m.def("current", &current,
         "Return the Fiber that runs this code; None in code that spawn() did not start.");
   m.def("sleep", &sleep, nb::arg("seconds"),
         "Let other fibers run for that long. A cancellation point. Negative: let those run that are ready.");

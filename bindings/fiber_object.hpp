@@ -61,6 +61,7 @@ class FiberObject {
 
   void wait(std::optional<double> timeout);
   void report_if_unobserved() noexcept;
+  void note_site();
   void execute();
   void call_back() noexcept;
   PyObject* exception_ = nullptr;

@@ -17,8 +17,15 @@ else()
   set(engine_program $<TARGET_FILE:weft_cli>)
 endif()
 
-add_subdirectory(bindings)
-# Debugging information would make the package ten times as large; the build tree has it.
 install(FILES ${engine_library} DESTINATION weft/lib RENAME libweft.so.${WEFT_SOVERSION} COMPONENT python)
 install(FILES ${engine_preload} DESTINATION weft/lib COMPONENT python)
 install(PROGRAMS ${engine_program} DESTINATION ${SKBUILD_SCRIPTS_DIR} COMPONENT python)
+if(CMAKE_STRIP)
+  # Debugging information would make the package ten times as large; the build tree has it.
+  install(CODE "execute_process(COMMAND ${CMAKE_STRIP} --strip-debug
+      \${CMAKE_INSTALL_PREFIX}/weft/lib/libweft.so.${WEFT_SOVERSION}
+      \${CMAKE_INSTALL_PREFIX}/weft/lib/libweft-preload.so ${SKBUILD_SCRIPTS_DIR}/weft COMMAND_ERROR_IS_FATAL ANY)"
+      COMPONENT python)
+endif()
+# After the libraries: making its stub loads them.
+add_subdirectory(bindings)

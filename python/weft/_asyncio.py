@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Generator
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from weft import _weft
+from weft._patch import is_patched, patched
 
 T = TypeVar("T")
 
@@ -27,17 +29,23 @@ def _shared_loop() -> asyncio.AbstractEventLoop:
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     if not asyncio.iscoroutine(coroutine):
         raise TypeError(f"run_async() takes a coroutine, not {type(coroutine).__name__}: call the async function")
+    loop = _shared_loop()
     done: _weft.Channel[None] = _weft.Channel(None)
-    future = asyncio.run_coroutine_threadsafe(coroutine, _shared_loop())
-    future.add_done_callback(lambda _: done.send(None))
+    tasks: list[asyncio.Task[T]] = []
+
+    def begin() -> None:
+        tasks.append(loop.create_task(coroutine))
+        tasks[0].add_done_callback(lambda _: done.send(None))
+
+    loop.call_soon_threadsafe(begin)
     try:
         done.receive()
     except BaseException:
-        future.cancel()
+        loop.call_soon_threadsafe(lambda: tasks[0].cancel())
         with _weft.shield():
             done.receive()
         raise
-    return future.result()
+    return tasks[0].result()
 
 
 def await_fiber(fiber: _weft.Fiber[T]) -> Generator[Any, None, T]:
@@ -50,11 +58,14 @@ def await_fiber(fiber: _weft.Fiber[T]) -> Generator[Any, None, T]:
             if not ended.done():
                 ended.set_result(None)
 
-        loop.call_soon_threadsafe(settle)
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle)
 
     fiber.add_done_callback(tell)
     try:
-        yield from ended
+        # The loop may run on the thread that runs the fibers, and must let them run while it waits.
+        with patched(only={"polling"}) if not is_patched() else nullcontext():
+            yield from ended
     except asyncio.CancelledError:
         fiber.cancel()
         raise

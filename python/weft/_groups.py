@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from weft import _weft
-from weft._errors import Cancelled
+from weft._errors import Cancelled, Timeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-    from typing import Any, ParamSpec, TypeVar
+    from typing import Any, TypeVar
 
-    P = ParamSpec("P")
     T = TypeVar("T")
 
 
@@ -32,11 +31,13 @@ class TaskGroup:
         self._group = _weft._Group()
         return self
 
-    def spawn(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> _weft.Fiber[T]:
+    def spawn(
+        self, function: Callable[..., T], /, *args: Any, name: str | None = None, **kwargs: Any
+    ) -> _weft.Fiber[T]:
         """As weft.spawn(). Any fiber of the group may call it, until the block has ended."""
         if self._group is None:
             raise RuntimeError("TaskGroup.spawn() is for the `with` block of the group")
-        fiber: _weft.Fiber[T] = _weft.spawn(function, *args, **kwargs)
+        fiber: _weft.Fiber[T] = _weft.spawn(function, *args, name=name, **kwargs)
         self._fibers.append(fiber)
         self._group.add(fiber)
         return fiber
@@ -59,10 +60,14 @@ class TaskGroup:
             for fiber in self._fibers
             if (failure := fiber.exception()) is not None and not isinstance(failure, Cancelled)
         ]
-        # The block's own failure counts, but not that its waits were ended because of the others.
-        if error is not None and not (isinstance(error, Cancelled) and failures):
-            if not failures:
-                return self._only_cancelled_itself(error, outcome)
+        if error is not None and not isinstance(error, (Exception, Cancelled)):
+            return False  # KeyboardInterrupt and the like
+        if not failures:
+            if isinstance(error, Cancelled):
+                return outcome == _READY  # the block was left because of cancel() of the group, and of nothing else
+            if isinstance(error, Timeout) and outcome == _EXPIRED:
+                return False  # of a scope around the group
+        if isinstance(error, Exception):
             failures.insert(0, error)
         if failures:
             if any(not isinstance(failure, Exception) for failure in failures):
@@ -71,10 +76,7 @@ class TaskGroup:
         _weft._raise(outcome)
         return False
 
-    @staticmethod
-    def _only_cancelled_itself(error: BaseException, outcome: int) -> bool:
-        """True if the block was left because of cancel() of the group, and of nothing else."""
-        return isinstance(error, Cancelled) and outcome == _READY
 
-
+# detail::Outcome
 _READY = 1
+_EXPIRED = 6

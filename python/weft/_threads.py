@@ -21,7 +21,7 @@ class _SpawnedThread(threading._DummyThread):
 
 def introduce() -> dict[int, Any]:
     """Called once, when the runtime starts."""
-    threading._DummyThread = _SpawnedThread  # type: ignore[misc, assignment]
+    threading._DummyThread = _SpawnedThread  # type: ignore[misc]
     import atexit
 
     atexit.register(_weft._shut_down)

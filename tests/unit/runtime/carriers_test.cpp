@@ -114,7 +114,9 @@ TEST_F(Carriers, ThatComeAgainStillWaitForDescriptors) {
     run(3, [&](int index) {
       ++started;
       while (started < 3) sched_yield();
-      if (index == 0) EXPECT_EQ(write(ends[1], "x", 1), 1);
+      if (index == 0) {
+        EXPECT_EQ(write(ends[1], "x", 1), 1);
+      }
       if (Poller::of_this_carrier().wait(ends[0], 1, kNever, kUninterruptible, "test") == Wake::kReady)
         ++ready;
     });

@@ -1,0 +1,53 @@
+"""The package `weft`, on whichever interpreter runs pytest. No test may leave a fiber, a thread or a patch behind."""
+
+import gc
+import os
+import threading
+import time
+
+import pytest
+
+import weft
+
+
+def let_others_run_until(condition, limit=20.0):
+    """Lets others run until condition() holds."""
+    end = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < end, "what was waited for did not come"
+        weft.yield_now()
+
+
+def descriptors():
+    """Those of the program: the engine's own, made when first used, lie above."""
+    return {number for number in map(int, os.listdir("/proc/self/fd")) if number < 960 and is_open(number)}
+
+
+def is_open(number):
+    try:
+        os.fstat(number)
+    except OSError:
+        return False  # it was listdir()'s own
+    return True
+
+
+async def _nothing():
+    pass
+
+
+@pytest.fixture
+def until():
+    return let_others_run_until
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    weft.start()
+    weft.run_async(_nothing())  # its loop stays
+    before = descriptors(), threading.active_count()
+    yield
+    gc.collect()
+    let_others_run_until(lambda: weft.report()["fibers_alive"] == 0)
+    let_others_run_until(lambda: threading.active_count() == before[1])
+    assert not weft.is_patched()
+    assert descriptors() == before[0]

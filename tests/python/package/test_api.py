@@ -1,0 +1,40 @@
+"""The names that the package promises, and what it costs to have it."""
+
+import subprocess
+import sys
+
+import weft
+
+NAMES = """
+FAMILIES Cancelled Case Channel Closed Fiber StillRunning TaskGroup Timeout __version__ after current is_patched map
+patch patched readable report run_async running select sending shield sleep spawn start timeout to_thread unpatch
+wait_readable wait_writable writable yield_now
+""".split()
+
+
+def test_names():
+    assert sorted(weft.__all__) == sorted(NAMES)
+    for name in NAMES:
+        assert hasattr(weft, name)
+
+
+def test_each_is_documented():
+    for name in NAMES:
+        thing = getattr(weft, name)
+        if callable(thing):
+            assert thing.__doc__, name
+
+
+def test_import_is_light():
+    """No module that is slow to import comes along."""
+    program = "import sys; before = set(sys.modules); import weft; print(*sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {sys.path!r}; {program}"],
+                          capture_output=True, text=True, timeout=60, check=True)
+    loaded = set(done.stdout.split())
+    assert not loaded & {"asyncio", "typing", "threading", "inspect", "dataclasses", "contextlib", "re"}
+
+
+def test_exceptions():
+    assert issubclass(weft.Cancelled, BaseException) and not issubclass(weft.Cancelled, Exception)
+    assert issubclass(weft.Timeout, TimeoutError)
+    assert issubclass(weft.StillRunning, weft.Timeout)

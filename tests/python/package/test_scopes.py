@@ -1,0 +1,248 @@
+"""timeout, shield, TaskGroup, map, run_async."""
+
+import asyncio
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import weft
+
+
+def test_timeout_ends_a_wait():
+    with pytest.raises(weft.Timeout) as raised:
+        with weft.timeout(0.001) as scope:
+            weft.sleep(1000)
+    assert scope.expired and isinstance(raised.value, TimeoutError)
+    with weft.timeout(1000) as scope:
+        assert 999 < scope.remaining <= 1000
+    assert not scope.expired
+    with weft.timeout(None) as scope:
+        assert scope.remaining is None
+
+
+def test_the_nearest_deadline_counts():
+    with pytest.raises(weft.Timeout):
+        with weft.timeout(0.001) as outer:
+            with weft.timeout(1000) as inner:
+                weft.sleep(2000)
+    assert outer.expired and not inner.expired
+    with weft.timeout(1000):
+        with pytest.raises(weft.Timeout):
+            with weft.timeout(0.001):
+                weft.sleep(2000)
+        weft.sleep(0.001)
+
+
+def test_reentrant():
+    scope = weft.timeout(1000)
+    with scope:
+        with scope:
+            weft.sleep(0.001)
+        weft.sleep(0.001)
+    with pytest.raises(RuntimeError, match="left more often"):
+        scope.__exit__(None, None, None)
+
+
+def test_negative_and_bad_times():
+    with pytest.raises(weft.Timeout):
+        with weft.timeout(-1):
+            weft.sleep(1)
+    with pytest.raises(ValueError):
+        weft.timeout(float("nan"))
+    with pytest.raises(TypeError):
+        weft.timeout("soon")
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=4))
+def test_of_nested_scopes_those_are_expired_whose_time_is_up(milliseconds):
+    scopes = [weft.timeout(m / 1000) for m in milliseconds]
+
+    def enter(rest):
+        if not rest:
+            weft.sleep(1000)
+        with rest[0]:
+            enter(rest[1:])
+
+    with pytest.raises(weft.Timeout):
+        enter(scopes)
+    nearest = milliseconds.index(min(milliseconds))
+    assert scopes[nearest].expired
+
+
+def test_shield_keeps_an_outer_deadline_out():
+    with pytest.raises(weft.Timeout):
+        with weft.timeout(0.001):
+            with weft.shield():
+                weft.sleep(0.01)
+            weft.sleep(1000)
+
+
+def test_group_waits():
+    done = []
+    with weft.TaskGroup() as group:
+        for i in range(5):
+            group.spawn(lambda i=i: (weft.sleep(0.001), done.append(i)))
+    assert sorted(done) == [0, 1, 2, 3, 4]
+
+
+def test_first_failure_cancels_the_rest_and_the_block():
+    def fail():
+        raise ValueError("x")
+
+    with pytest.raises(ExceptionGroup) as raised:
+        with weft.TaskGroup() as group:
+            sleeper = group.spawn(weft.sleep, 1000, name="sleeper")
+            group.spawn(fail)
+            weft.sleep(1000)
+            pytest.fail("the block's wait was not ended")
+    assert [type(e) for e in raised.value.exceptions] == [ValueError]
+    assert sleeper.cancelled() and sleeper.name == "sleeper"
+    assert "test_scopes.py" in sleeper.spawned_at
+    weft.sleep(0.001)  # its owner goes on
+
+
+def test_the_blocks_own_failure_cancels_and_is_raised():
+    with pytest.raises(ExceptionGroup) as raised:
+        with weft.TaskGroup() as group:
+            fiber = group.spawn(weft.sleep, 1000)
+            raise KeyError("own")
+    assert [type(e) for e in raised.value.exceptions] == [KeyError]
+    assert fiber.cancelled()
+
+
+def test_cancelled_owner_takes_its_group_along():
+    children = []
+
+    def own():
+        with weft.TaskGroup() as group:
+            children.append(group.spawn(weft.sleep, 1000))
+
+    owner = weft.spawn(own)
+    weft.yield_now()
+    weft.yield_now()
+    owner.cancel()
+    owner.join()
+    assert owner.cancelled() and children[0].cancelled()
+
+
+def test_timeout_around_a_group():
+    with pytest.raises(weft.Timeout):
+        with weft.timeout(0.001), weft.TaskGroup() as group:
+            child = group.spawn(weft.sleep, 1000)
+    assert child.cancelled()
+
+
+def test_group_cancel_ends_its_block_quietly():
+    with weft.TaskGroup() as group:
+        child = group.spawn(weft.sleep, 1000)
+        group.cancel()
+        weft.sleep(1000)
+    assert child.cancelled()
+
+
+def test_group_misuse():
+    group = weft.TaskGroup()
+    with pytest.raises(RuntimeError, match="with"):
+        group.spawn(print)
+    with group:
+        pass
+    with pytest.raises(RuntimeError, match="another"):
+        group.__enter__()
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("concurrency", [1, 3, 100])
+def test_map(ordered, concurrency):
+    running = most = 0
+
+    def square(x):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        weft.sleep(0.0005 * (x % 3))
+        running -= 1
+        return x * x
+
+    results = list(weft.map(square, range(50), concurrency=concurrency, ordered=ordered))
+    assert sorted(results) == [x * x for x in range(50)]
+    if ordered:
+        assert results == sorted(results)
+    assert most <= concurrency
+    assert most > concurrency / 3 or concurrency == 1 or concurrency == 100
+
+
+def test_map_is_lazy_and_ends_with_its_iterator():
+    taken = []
+
+    def items():
+        for i in range(10**9):
+            taken.append(i)
+            yield i
+
+    results = weft.map(lambda x: x, items(), concurrency=4)
+    assert next(results) == 0 and next(results) == 1
+    results.close()
+    assert len(taken) <= 20
+
+
+def test_map_raises_what_a_call_raises():
+    def fail(x):
+        if x == 3:
+            raise KeyError(x)
+        return x
+
+    seen = []
+    with pytest.raises(KeyError):
+        for value in weft.map(fail, range(100), concurrency=5):
+            seen.append(value)
+    assert seen == [0, 1, 2]
+    assert list(weft.map(fail, [])) == []
+    with pytest.raises(ValueError):
+        weft.map(fail, [], concurrency=0)
+    with pytest.raises(TypeError):
+        weft.map(3, [])
+
+    def bad_items():
+        yield 1
+        raise OSError("source")
+
+    with pytest.raises(OSError, match="source"):
+        list(weft.map(lambda x: x, bad_items()))
+
+
+def test_cancelled_while_mapping():
+    fiber = weft.spawn(lambda: list(weft.map(lambda x: weft.sleep(1000), range(10))))
+    weft.sleep(0.005)
+    fiber.cancel()
+    fiber.join()
+    assert fiber.cancelled()
+
+
+def test_run_async():
+    async def work(x):
+        await asyncio.sleep(0.001)
+        return x
+
+    assert weft.run_async(work(3)) == 3
+    began = time.monotonic()
+    assert list(weft.map(lambda x: weft.run_async(work(x)), range(20))) == list(range(20))
+    assert time.monotonic() - began < 10
+    with pytest.raises(TypeError, match="call the async function"):
+        weft.run_async(work)
+
+    cancelled = []
+
+    async def forever():
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    with pytest.raises(weft.Timeout):
+        with weft.timeout(0.02):
+            weft.run_async(forever())
+    assert cancelled
