@@ -46,14 +46,14 @@ std::vector<std::string> leave_patch(uint64_t id, std::optional<double> timeout)
     return names;
   }
   if (error == EINVAL) raise_error(PyExc_RuntimeError, "this patch was undone already");
-  if (detail::patches() == 0) remove_delivery();
+  if (detail::patches() == 0 && !detail::runs_under_weft()) remove_delivery();
   return names;
 }
 
 nb::dict counts() {
   const RuntimeReport report = Runtime::report();
   nb::dict all;
-  all["patched"] = detail::patches() > 0;
+  all["patched"] = detail::patches() > 0 || detail::runs_under_weft();
   all["routed"] = detail::routed();
   all["running"] = Runtime::running();
   all["backend"] = report.backend ? nb::cast(report.backend) : nb::none();

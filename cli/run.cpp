@@ -25,7 +25,13 @@ int fail(int code, const std::string& message) {
 std::string find_preload(std::string& error) {
   std::error_code ignored;
   const fs::path here = fs::read_symlink("/proc/self/exe", ignored).parent_path();
-  const fs::path places[] = {here.parent_path() / "preload", here.parent_path() / "lib" / "weft"};
+  std::vector<fs::path> places = {here.parent_path() / "preload", here.parent_path() / "lib" / "weft",
+                                  here.parent_path() / "weft" / "lib"};
+  // Of the Python package: beside that, whichever Python it was installed for.
+  for (const auto& folder : fs::directory_iterator(here.parent_path() / "lib", ignored))
+    if (folder.path().filename().string().starts_with("python3"))
+      for (const char* packages : {"site-packages", "dist-packages"})
+        places.push_back(folder.path() / packages / "weft" / "lib");
   for (const fs::path& place : places) {
     const fs::path library = place / environment::kPreloadName;
     if (!fs::exists(library, ignored)) continue;

@@ -46,8 +46,10 @@ WEFT_API int patch(const RawPatchOptions& options, std::uint64_t* id) noexcept;
 WEFT_API int unpatch(std::uint64_t id, Nanos deadline) noexcept;
 /// How many patches are in force.
 WEFT_API int patches() noexcept;
-/// Is anything routed, by these patches or by `weft run`?
+/// Is anything routed, by these patches, by `weft run`, or for fibers of an interpreter?
 WEFT_API bool routed() noexcept;
+/// Does the process run under `weft run`?
+WEFT_API bool runs_under_weft() noexcept;
 /// Calls visit(argument, id, name) for each fiber that stands for a thread.
 WEFT_API void visit_thread_fibers(void (*visit)(void* argument, std::uint64_t id, const char* name),
                                   void* argument) noexcept;

@@ -98,8 +98,7 @@ def _leave(number: int, timeout: float | None) -> None:
 
 def is_patched() -> bool:
     """Is a patch() in force, or does the program run under `weft run`?"""
-    counts = _weft._counts()
-    return bool(counts["patched"]) or bool(_stack)
+    return bool(_weft._counts()["patched"])
 
 
 class patched:

@@ -222,6 +222,11 @@ int scopes() noexcept {
   return g_layers ? static_cast<int>(g_layers->size()) : 0;
 }
 
+bool permanent() noexcept {
+  Guard guard(g_lock);
+  return g_permanent;
+}
+
 int hold() {
   Guard guard(g_lock);
   prepare({});

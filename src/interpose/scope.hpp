@@ -46,6 +46,8 @@ int leave(uint64_t id);
 
 /// How many scopes are in force, `weft run` and holds not counted.
 int scopes() noexcept;
+/// Is everything routed for as long as the process lives, by install()?
+bool permanent() noexcept;
 
 /// For fibers that were spawned by an interpreter's program, outside of every scope: what makes a fiber a
 /// thread is routed (identity, signals, loading), and nothing that waits. Counted. Returns 0 or an errno.

@@ -77,6 +77,9 @@ int unpatch(std::uint64_t id, Nanos deadline) noexcept try {
 int patches() noexcept {
   return engine::interpose::scopes();
 }
+bool runs_under_weft() noexcept {
+  return engine::interpose::permanent();
+}
 bool routed() noexcept {
   return engine::interpose::installed();
 }
