@@ -89,7 +89,9 @@ class Selecting {
       if (is_of_channel(cases_[i])) cases_[i].channel->enqueue(cases_[i]);
     const Outcome outcome = wait(deadline);
     for (size_t i = 0; i < count_; ++i)
-      if (cases_[i].queued && !is_of_channel(cases_[i])) cases_[i].completion->remove(cases_[i]);
+      // Of a case of a channel, `queued` is the channel's, whose lock is not held here.
+      if (cases_[i].kind == Case::Kind::kCompletion && cases_[i].queued)
+        cases_[i].completion->remove(cases_[i]);
     lock_all();
     const bool nobody_came = selection_.claim(Selection::kGivenUp);
     for (size_t i = 0; i < count_; ++i)
