@@ -37,7 +37,7 @@ def main():
     rows = options.file or (f"{number},row {number}\n" for number in range(options.rows))
     batches, count = weft.Channel(4), 0  # four that wait, at most: a file of any length needs little memory
     with weft.TaskGroup() as group:
-        for _ in range(options.connections):
+        for _ in range(max(options.connections, 1)):
             group.spawn(load, options.dsn, batches)
         while batch := list(itertools.islice(rows, 5000)):
             batches.send(batch)

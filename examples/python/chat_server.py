@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """A chat by lines of text over TCP: the first line of a client is its name, what follows goes to everybody.
-
 Shows fibers in a TaskGroup, which Ctrl-C ends, and channels as mailboxes: a slow reader holds up nobody.
+
     python chat_server.py --port 7000           # then: nc localhost 7000
 """
+
 import argparse
 import socket
-import sys
 
 import weft
 
@@ -56,4 +56,4 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         print("stopped")
     except (OSError, OverflowError) as error:
-        sys.exit(f"chat_server: {error}")
+        raise SystemExit(f"chat_server: {error}") from None

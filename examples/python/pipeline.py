@@ -30,7 +30,7 @@ def read_some(paths, digests):
 
 def read_files(readers, paths, digests):
     with weft.TaskGroup() as group:
-        for _ in range(readers):
+        for _ in range(max(readers, 1)):
             group.spawn(read_some, paths, digests)
     digests.close()
 
