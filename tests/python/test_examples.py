@@ -1,9 +1,13 @@
 """The examples run, plain and under weft, and do what they say."""
 
+import contextlib
 import http.client
+import http.server
 import json
+import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +17,7 @@ import pytest
 
 from weft_run import BACKENDS, ROOT, clean_environment, os_threads, weft_program
 
+LANGUAGES = ("python", "cpp")
 MODES = (None, *BACKENDS)  # None: plain
 CLIENTS = 200
 
@@ -133,3 +138,273 @@ def test_demo_refuses_nonsense(options, complaint):
     done = subprocess.run([sys.executable, ROOT / "scripts" / "demo", *options], capture_output=True, text=True,
                           check=False)
     assert done.returncode == 2 and complaint in done.stderr
+
+
+# The examples of the library, each in both languages.
+
+
+def example(language, name, python=(), cpp=()):
+    """The command that runs an example; both take the same parameters, in the manner of their language."""
+    if language == "python":
+        return [sys.executable, str(ROOT / "examples" / "python" / f"{name}.py"), *map(str, python)]
+    program = ROOT / "build" / "examples" / "cpp" / name
+    if not os.access(program, os.X_OK):
+        pytest.fail(f"no {program}: build the target weft_examples", pytrace=False)
+    return [str(program), *map(str, cpp)]
+
+
+def run_example(*arguments, code=0, **keywords):
+    """What it wrote, (output, errors), after it ended with `code`."""
+    done = subprocess.run(example(*arguments, **keywords), capture_output=True, text=True, timeout=60, check=False,
+                          env=clean_environment())
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
+
+
+@contextlib.contextmanager
+def started(*arguments, **keywords):
+    """Runs it until it ends, or the block does."""
+    with subprocess.Popen(example(*arguments, **keywords), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          env=clean_environment()) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def interrupt(process):
+    """Ctrl-C; returns (exit code, rest of the output, errors)."""
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    return process.returncode, out, err
+
+
+@pytest.fixture
+def site():
+    """Serves `pages`, by path; the path /hangs is never answered."""
+    over = threading.Event()
+
+    class Site(http.server.ThreadingHTTPServer):
+        request_queue_size = 128
+        pages = {}
+
+        @property
+        def base(self):
+            return f"http://127.0.0.1:{self.server_port}"
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            if self.path == "/hangs":
+                over.wait()
+                return
+            self.send_response(200 if self.path in self.server.pages else 404)
+            self.end_headers()
+            self.wfile.write(self.server.pages.get(self.path, "").encode())
+
+        def log_message(self, *_):
+            pass
+
+    with Site(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        over.set()
+        server.shutdown()
+        thread.join()
+
+
+def silent_listener(stack):
+    """A port whose queue is full: it answers nobody."""
+    listener = stack.enter_context(socket.socket())
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(0)
+    for _ in range(4):
+        client = stack.enter_context(socket.socket())
+        client.setblocking(False)
+        client.connect_ex(listener.getsockname())
+    return listener.getsockname()[1]
+
+
+def scan(language, first, last, seconds=20):
+    return run_example(language, "port_scanner", ["--ports", f"{first}-{last}", "--timeout", seconds],
+                       ["127.0.0.1", first, last, 200, seconds])[0]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_port_scanner_tells_open_from_closed_and_silent(language):
+    with contextlib.ExitStack() as stack:
+        ports = []
+        for listens in (True, False):
+            server = stack.enter_context(socket.socket())
+            server.bind(("127.0.0.1", 0))
+            if listens:
+                server.listen()
+            ports.append(server.getsockname()[1])
+        silent = silent_listener(stack)
+        assert scan(language, ports[0], ports[0]) == f"{ports[0]} open\n1 open, 0 closed, 0 silent\n"
+        assert scan(language, ports[1], ports[1]) == "0 open, 1 closed, 0 silent\n"
+        assert scan(language, silent, silent, 0.2) == "0 open, 0 closed, 1 silent\n"
+        several = scan(language, max(ports[0] - 500, 1), min(ports[0] + 500, 65535), 5)
+        assert f"{ports[0]} open\n" in several
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_port_scanner_says_what_is_wrong(language):
+    _, err = run_example(language, "port_scanner", ["no such host"], ["no such host"], code=1)
+    assert err.startswith("port_scanner: ")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_crawler_fetches_every_page_of_the_site_once(language, site):
+    site.pages = {"/": '<a href="/a"> <a href="/b#part"> <a href="http://elsewhere.invalid/">', "/a": '<a href="/b">',
+                  "/b": '<a href="/c"> <a href="/">', "/c": '<a href="/missing">'}
+    out, _ = run_example(language, "crawler", [site.base + "/"], [site.base + "/"])
+    *lines, last = out.splitlines()
+    assert [line.split(": ")[0] for line in lines] == [f"{site.base}{path}" for path in ("/", "/a", "/b", "/c",
+                                                                                        "/missing")]
+    assert lines[1].endswith(": 13 characters") and "404" in lines[4] and last == "5 pages"
+    out, _ = run_example(language, "crawler", [site.base + "/", "--pages", 2], [site.base + "/", 1, 2])
+    assert out.splitlines()[-1] == "2 pages"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_crawler_brings_a_site_along(language):
+    lines = run_example(language, "crawler")[0].splitlines()
+    assert lines[-1] == "43 pages" and len(lines) == 44
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_fan_out_takes_what_came_by_the_deadline(language, site):
+    site.pages = {"/one": "first", "/two": "second"}
+    urls = [f"{site.base}{path}" for path in ("/one", "/hangs", "/two", "/missing")]
+    begun = time.monotonic()
+    out, _ = run_example(language, "fan_out", ["--deadline", 2, *urls], [2, *urls])
+    assert 2 <= time.monotonic() - begun < 20
+    *answers, last = out.splitlines()
+    assert last == "3 of 4 answers"
+    assert {f"{urls[0]}: first", f"{urls[2]}: second"} < set(answers) and "404" in out
+    out, _ = run_example(language, "fan_out", ["--deadline", 0.1, urls[1]], [0.1, urls[1]], code=1)
+    assert out == "0 of 1 answers\n"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_fan_out_does_not_wait_for_the_deadline_when_all_have_answered(language, site):
+    site.pages = {"/one": "first"}
+    assert run_example(language, "fan_out", ["--deadline", 600, f"{site.base}/one"],
+                       [600, f"{site.base}/one"])[0] == f"{site.base}/one: first\n1 of 1 answers\n"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_pipeline_finds_copies_among_more_files_than_its_channels_hold(language, tmp_path):
+    (tmp_path / "below").mkdir()
+    for number in range(100):
+        (tmp_path / f"{number}").write_text(f"{number % 98}")
+    (tmp_path / "below" / "copy").write_text("50")
+    for readers in (1, 8):
+        out, _ = run_example(language, "pipeline", [tmp_path, "--readers", readers], [tmp_path, readers])
+        *lines, last = out.splitlines()
+        assert last == "101 files, 98 different ones"
+        found = {frozenset(line.replace(f"{tmp_path}/", "").split(" is the same as ")) for line in lines}
+        assert found == {frozenset(pair) for pair in (("0", "98"), ("1", "99"), ("50", "below/copy"))}
+
+
+@pytest.mark.parametrize("language, code", [("python", 2), ("cpp", 1)])
+def test_pipeline_refuses_what_is_no_folder(language, code):
+    assert "/nowhere" in run_example(language, "pipeline", ["/nowhere"], ["/nowhere"], code=code)[1]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_dashboard_gives_each_endpoint_its_time(language, site):
+    site.pages = {"/fine": "all well"}
+    urls = [f"{site.base}{path}" for path in ("/fine", "/hangs", "/missing")]
+    out, _ = run_example(language, "dashboard", ["--rounds", 2, "--timeout", 1, "--interval", 0.1, *urls],
+                         [2, 1, *urls])
+    rounds = re.split(r"round \d.*\n", out)[1:]
+    assert len(rounds) == 2
+    for table in rounds:
+        rows = table.splitlines()
+        assert [row.split()[0] for row in rows] == urls
+        assert "all well" in rows[0] and "no answer in time" in rows[1] and "404" in rows[2]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_dashboard_runs_until_interrupted(language, site):
+    site.pages = {"/fine": "all well"}
+    urls = [f"{site.base}/fine"]
+    with started(language, "dashboard", urls, [0, 5, *urls]) as dashboard:
+        for _ in range(4):  # two rounds
+            assert dashboard.stdout.readline()
+        code, _, err = interrupt(dashboard)
+        assert (code, err) == (0, "")
+
+
+@contextlib.contextmanager
+def chat_client(port, name):
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        with connection.makefile("rw") as lines:
+            print(name, file=lines, flush=True)
+            assert lines.readline() == f"* {name} is here\n"
+            yield lines
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_chat_server_tells_everybody_and_ends_on_interrupt(language):
+    with started(language, "chat_server", ["--port", 0], [0]) as server:
+        port = int(re.search(r":(\d+)$", server.stdout.readline()).group(1))
+        with chat_client(port, "ann") as ann:
+            with chat_client(port, "bob") as bob:
+                assert ann.readline() == "* bob is here\n"
+                for speaker, name in ((bob, "bob"), (ann, "ann")):
+                    print("hello", file=speaker, flush=True)
+                    assert [ann.readline(), bob.readline()] == [f"{name}: hello\n"] * 2
+            assert ann.readline() == "* bob has left\n"
+            assert interrupt(server) == (0, "stopped\n", "")
+            assert ann.readline() == ""
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_chat_server_says_that_its_port_is_taken(language):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        _, err = run_example(language, "chat_server", ["--port", port], [port], code=1)
+        assert err.startswith("chat_server: ") and "in use" in err
+
+
+@pytest.fixture
+def rows(postgres):
+    """rows(): what is in the table that bulk_loader fills: (how many, sum of their numbers)."""
+    import psycopg2
+
+    def ask(query):
+        with contextlib.closing(psycopg2.connect(postgres.dsn)) as connection:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(query)
+                return cursor.fetchone() if cursor.description else None
+
+    yield lambda: ask("SELECT count(*), sum(id) FROM weft_rows")
+    ask("DROP TABLE weft_rows")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_bulk_loader_loads_every_row_once(language, postgres, rows):
+    first = {"python": ["--dsn", postgres.dsn, "--rows", 50000, "--connections", 4], "cpp": [postgres.dsn, 50000, 4]}
+    assert run_example(language, "bulk_loader", **first)[0] == "50000 rows loaded\n"
+    assert rows() == (50000, sum(range(50000)))
+    alone = {"python": ["--dsn", postgres.dsn, "--connections", 1], "cpp": [postgres.dsn, 100000, 1]}
+    out, err = run_example(language, "bulk_loader", **alone, code=1)  # they are there already
+    assert out == "" and "bulk_loader: " in err and "duplicate key" in err
+    assert rows() == (50000, sum(range(50000)))
+
+
+def test_bulk_loader_reads_a_file(postgres, rows, tmp_path):
+    (tmp_path / "rows.csv").write_text('7,seven\n8,"eight, or so"\n')
+    out, _ = run_example("python", "bulk_loader", ["--dsn", postgres.dsn, tmp_path / "rows.csv"])
+    assert out == "2 rows loaded\n" and rows() == (2, 15)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_bulk_loader_says_that_there_is_no_database(language):
+    dsn = "host=127.0.0.1 port=1"
+    _, err = run_example(language, "bulk_loader", ["--dsn", dsn], [dsn], code=1)
+    assert err.startswith("bulk_loader: ") and "refused" in err
