@@ -1,0 +1,175 @@
+"""Reads the docstrings of the installed package, and writes them as Markdown. For generate-reference."""
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+from reference_cpp import anchor, escaped
+
+# Of the names that begin with __, those that programs meet, if by syntax only, and those that are of no interest.
+_SPECIAL = {
+    "__init__", "__enter__", "__exit__", "__call__", "__len__", "__iter__", "__next__", "__await__",
+}  # fmt: skip
+_UNTOLD = {
+    "__module__", "__new__", "__doc__", "__class_getitem__", "__repr__", "__dict__", "__weakref__",
+    "__nb_signature__", "__firstlineno__", "__static_attributes__",
+}  # fmt: skip
+
+
+class DocumentError(Exception):
+    """Something of the package has no form that can be shown."""
+
+
+def native_signature(name, overloads, method):
+    """Of a nanobind function: `__nb_signature__`, with its default values filled in."""
+    if len(overloads) != 1:
+        raise DocumentError(f"{name} has {len(overloads)} overloads")
+    text, doc, defaults = overloads[0]
+    for number, value in enumerate(defaults or ()):
+        text = text.replace(f"\\{number}", repr(value))
+    if "\\" in text or not text.startswith("def "):
+        raise DocumentError(f"{name}: a signature that is not understood: {text}")
+    return shortened(text.removeprefix("def "), method), doc or ""
+
+
+def shortened(text, method):
+    text = re.sub(r"\b(weft\._weft|weft|typing|collections\.abc|_weft)\.", "", text)
+    return re.sub(r"\((self|/)(, )?", "(", text, count=1) if method else text
+
+
+def signature(name, thing, method=False):
+    """How `thing` is called, and what it says of itself."""
+    short = name.split(".")[-1]
+    if hasattr(thing, "__nb_signature__"):
+        return native_signature(name, thing.__nb_signature__, method)
+    doc = inspect.cleandoc(thing.__doc__ or "")  # not inspect.getdoc(), which takes that of a base
+    if inspect.isbuiltin(thing):  # says it itself, above its text
+        first, _, rest = doc.partition("\n")
+        if not first.startswith(f"{short}("):
+            if not thing.__text_signature__:
+                raise DocumentError(f"{name}: a built-in function without a signature")
+            return short + thing.__text_signature__, doc
+        return first, rest.removeprefix("--").strip()
+    text = re.sub(r"['\"]", "", str(inspect.signature(thing)))
+    return shortened(short + text, method), doc
+
+
+def paragraphs(doc):
+    """A docstring's paragraphs."""
+    return [" ".join(block.split()) for block in re.split(r"\n\s*\n", doc.strip()) if block.strip()]
+
+
+def prose(doc):
+    return "\n\n".join(escaped(block) for block in paragraphs(doc))
+
+
+def code(text):
+    return f"```python\n{text}\n```"
+
+
+def class_lines(name, cls):
+    rows, call = [], name
+    bases = [base.__name__ for base in cls.__bases__ if base is not object]
+    failure = issubclass(cls, BaseException)
+    for key, member in vars(cls).items():
+        full = f"{name}.{key}"
+        if key in _UNTOLD or (key.startswith("_") and not key.startswith("__")):
+            continue
+        if key.startswith("__") and key not in _SPECIAL:
+            raise DocumentError(f"{full}: it is not known whether that is to be told")
+        if key == "__init__":
+            if not inspect.isroutine(member):
+                raise DocumentError(f"{full}: no function")
+            if not failure and not isinstance(member, type(object.__init__)):
+                text, _ = signature(full, member, method=True)
+                call = re.sub(r" -> None$", "", text.replace("__init__", name, 1))
+            continue
+        if isinstance(member, property):
+            if not hasattr(member.fget, "__nb_signature__"):
+                raise DocumentError(f"{full}: a property of Python code, which is not known how to show")
+            kind = shortened(member.fget.__nb_signature__[0][0].partition(" -> ")[2], False)
+            rows.append((f"{key}: {kind}", member.__doc__ or ""))
+        elif inspect.isroutine(member) and not isinstance(member, (staticmethod, classmethod)):
+            rows.append(signature(full, member, method=True))
+        else:
+            raise DocumentError(f"{full}: a {type(member).__name__}, which is not known how to show")
+    doc = inspect.cleandoc(vars(cls).get("__doc__") or "")
+    if not doc:
+        raise DocumentError(f"{name} has no docstring")
+    lines = [f"### {name}", ""]
+    shown = f"class {name}({', '.join(bases)})" if bases else f"class {call}"
+    lines += [code(shown), "", prose(doc), ""]
+    special = [row for row in rows if row[0].startswith("__") and not row[1]]
+    rows = [row for row in rows if row not in special]
+    if rows:
+        lines += ["| member | |", "|---|---|"]
+        # A table's cell ends at a |, even in code.
+        rows = [(text.replace("|", "\\|"), " ".join(paragraphs(doc))) for text, doc in rows]
+        lines += [f"| `{text}` | {escaped(doc)} |" for text, doc in rows]
+        lines.append("")
+    if special:
+        names = ", ".join(f"`{text.split('(')[0]}`" for text, _ in special)
+        lines += [f"Also {names}.", ""]
+    return lines
+
+
+def constant_docs(package):
+    """The texts below assignments in the package's own sources: what Python keeps nowhere."""
+    found = {}
+    for path in sorted(Path(package.__file__).parent.glob("*.py")):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        for one, next_one in zip(body, body[1:]):
+            match one, next_one:
+                case ast.Assign(targets=[ast.Name(id=name)]), ast.Expr(value=ast.Constant(value=str(text))):
+                    found[name] = text
+    return found
+
+
+def generate(package):
+    functions, classes, failures, constants = [], [], [], []
+    docs = constant_docs(package)
+    for name in sorted(package.__all__, key=str.lower):
+        thing = getattr(package, name)
+        if inspect.isclass(thing) and issubclass(thing, BaseException):
+            failures.append((name, class_lines(name, thing)))
+        elif inspect.isclass(thing):
+            classes.append((name, class_lines(name, thing)))
+        elif callable(thing):
+            text, doc = signature(name, thing)
+            if not doc:
+                raise DocumentError(f"{name} has no docstring")
+            functions.append((name, [f"### {name}()", "", code(text), "", prose(doc), ""]))
+        elif name == "__version__":
+            constants.append((name, ["### `__version__`", "", "The version, as text.", ""]))
+        elif name in docs and isinstance(thing, tuple):
+            constants.append((name, [f"### {name}", "", code(f"{name} = {thing!r}"), "", prose(docs[name]), ""]))
+        else:
+            raise DocumentError(f"{name}: a {type(thing).__name__}, which is not known how to show")
+    lines = [
+        "# Python reference",
+        "",
+        "<!-- Made by scripts/generate-reference from the package's docstrings: change those. -->",
+        "",
+        *("\n\n".join(paragraphs(package.__doc__)).split("\n")),
+        "",
+        "[The Python guide](../guides/python.md) tells how to use it; [both doors](both-doors.md) puts it beside C++.",
+        "",
+    ]
+    sections = [("Functions", functions), ("Classes", classes), ("Exceptions", failures), ("Constants", constants)]
+    seen = {anchor(title): 0 for title, _ in sections}
+    for title, entries in sections:
+        links = []
+        for _, entry in entries:
+            heading = entry[0].removeprefix("### ")
+            target = anchor(heading.replace("`", ""))
+            count = seen[target] = seen.get(target, -1) + 1
+            links.append(f"[{heading}](#{target}{f'-{count}' if count else ''})")
+        lines.append(f"- {title}: {', '.join(links)}")
+    for title, entries in sections:
+        lines += ["", f"## {title}", ""]
+        for _, entry in entries:
+            lines += entry
+        while lines[-1] == "":
+            lines.pop()
+    return "\n".join(lines) + "\n"
