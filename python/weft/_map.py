@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from weft import _weft
-from weft._errors import Cancelled, Closed
+from weft._errors import Cancelled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def _results(function: Callable[[T], R], items: Iterator[T], concurrency: int, o
                 item = next(items)
             except StopIteration:
                 exhausted = True
+                done.send((_NO_MORE, True, None))  # who asks may be waiting for a result
                 return
             except Exception as error:
                 exhausted = True
@@ -80,6 +81,8 @@ def _results(function: Callable[[T], R], items: Iterator[T], concurrency: int, o
                 fine, value = waiting.pop(given)
             else:
                 number, fine, value = done.receive()
+                if number == _NO_MORE:
+                    continue
                 if ordered and number != given:
                     waiting[number] = (fine, value)
                     continue
@@ -99,4 +102,4 @@ def _results(function: Callable[[T], R], items: Iterator[T], concurrency: int, o
                 fiber.exception()
 
 
-__all__ = ["Closed", "map"]
+_NO_MORE = -1

@@ -174,6 +174,18 @@ def test_map(ordered, concurrency):
     assert most > concurrency / 3 or concurrency == 1 or concurrency == 100
 
 
+@settings(max_examples=100, deadline=None)
+@given(count=st.integers(0, 12), concurrency=st.integers(1, 5), ordered=st.booleans(), naps=st.booleans())
+def test_map_ends_whatever_the_numbers(count, concurrency, ordered, naps):
+    def work(x):
+        if naps:
+            weft.yield_now()
+        return x
+
+    with weft.timeout(20):
+        assert sorted(weft.map(work, range(count), concurrency=concurrency, ordered=ordered)) == list(range(count))
+
+
 def test_map_is_lazy_and_ends_with_its_iterator():
     taken = []
 
