@@ -86,9 +86,19 @@ class GroupObject {
   }
   ~GroupObject() { detail::group_destroy(*core_); }
 
-  void add(FiberObject& fiber) {
-    if (!detail::group_add(*core_, fiber.task())) throw std::bad_alloc();
+  /// Of the group from the moment it is spawned, whatever signal comes: no Python code runs in between.
+  nb::object spawn(nb::object function, nb::args arguments, nb::kwargs keywords) {
+    nb::object fiber = FiberObject::spawn_with(function, arguments, keywords);
+    auto& object = nb::cast<FiberObject&>(fiber);
+    if (!detail::group_add(*core_, object.task())) {
+      object.cancel();
+      throw std::bad_alloc();
+    }
+    object.report_to(failures_);
+    return fiber;
   }
+  /// What its fibers raised, in the order of their ends.
+  nb::list failures() const { return failures_; }
   void cancel() { detail::group_cancel(*core_); }
   bool cancelled() const { return detail::group_cancelled(*core_); }
   /// True if the owner's own cancellation, or an expired scope, is to be raised now.
@@ -98,6 +108,7 @@ class GroupObject {
 
  private:
   detail::GroupCore* core_;
+  nb::list failures_;
 };
 
 bool wait_for(int descriptor, short events, std::optional<double> timeout) {
@@ -184,7 +195,8 @@ void add_scopes(nb::module_& m) {
           nb::sig("def __exit__(self, *args: object) -> None"));
   nb::class_<GroupObject>(m, "_Group", nb::is_final())
       .def(nb::init<>())
-      .def("add", &GroupObject::add, nb::sig("def add(self, fiber: Fiber[Any]) -> None"))
+      .def("spawn", &GroupObject::spawn, nb::arg("function"), nb::arg("args"), nb::arg("kwargs"))
+      .def("failures", &GroupObject::failures)
       .def("cancel", &GroupObject::cancel)
       .def_prop_ro("cancelled", &GroupObject::cancelled)
       .def("join", [](GroupObject& self) { return static_cast<int>(self.join()); });

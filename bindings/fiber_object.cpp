@@ -7,6 +7,7 @@
 #include <cstring>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "weft/detail/interpreter.hpp"
 #include "weft/fiber.hpp"
@@ -35,6 +36,16 @@ void forget_thread_object() noexcept {
   if (!number || (PyDict_Contains(g_threads, number) == 1 && PyDict_DelItem(g_threads, number) != 0))
     PyErr_Clear();
   Py_XDECREF(number);
+}
+
+// OSError with ECANCELED.
+bool is_cancelled_call(PyObject* exception) noexcept {
+  if (!PyErr_GivenExceptionMatches(exception, PyExc_OSError)) return false;
+  PyObject* number = PyObject_GetAttrString(exception, "errno");
+  const bool is = number && PyLong_Check(number) && PyLong_AsLong(number) == ECANCELED;
+  Py_XDECREF(number);
+  PyErr_Clear();
+  return is;
 }
 
 void set_exception(PyObject* exception) noexcept {
@@ -66,7 +77,15 @@ void FiberObject::execute() {
   } else {
     exception_ = take_exception();
   }
+  // A C function that is the fiber's own: there was no frame to raise in.
+  if (exception_ && task().cancel_requested() && is_cancelled_call(exception_)) {
+    PyObject* cancelled = PyObject_CallNoArgs(exceptions.cancelled);
+    if (!cancelled) cancelled = take_exception();  // what was pending came now, in the making of another
+    PyException_SetContext(cancelled, exception_);
+    exception_ = cancelled;
+  }
   cancelled_ = exception_ && PyErr_GivenExceptionMatches(exception_, exceptions.cancelled);
+  if (failures_ && exception_ && !cancelled_ && PyList_Append(failures_, exception_) != 0) PyErr_Clear();
   Py_CLEAR(callable_);
   Py_CLEAR(arguments_);
   Py_CLEAR(keywords_);
@@ -179,6 +198,7 @@ int FiberObject::traverse(visitproc visit, void* arg) {
   Py_VISIT(keywords_);
   Py_VISIT(context_);
   Py_VISIT(callbacks_);
+  Py_VISIT(failures_);
   Py_VISIT(code_);
   return 0;
 }
@@ -192,6 +212,7 @@ void FiberObject::clear() {
   Py_CLEAR(keywords_);
   Py_CLEAR(context_);
   Py_CLEAR(callbacks_);
+  Py_CLEAR(failures_);
   Py_CLEAR(code_);
 }
 
@@ -213,6 +234,28 @@ void FiberObject::note_site() {
     }
     Py_SETREF(frame, PyFrame_GetBack(frame));
   }
+}
+
+void FiberObject::report_to(nb::list list) {
+  observed_ = true;
+  failures_ = list.release().ptr();
+}
+
+nb::object FiberObject::spawn_with(nb::handle function, nb::handle arguments, nb::handle keywords) {
+  std::vector<PyObject*> all{function.ptr()};
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(arguments.ptr()); ++i)
+    all.push_back(PyTuple_GET_ITEM(arguments.ptr(), i));
+  const auto positional = static_cast<Py_ssize_t>(all.size());
+  nb::object names = nb::steal(PyTuple_New(PyDict_GET_SIZE(keywords.ptr())));
+  PyObject *key, *value;
+  Py_ssize_t place = 0;
+  for (Py_ssize_t i = 0; PyDict_Next(keywords.ptr(), &place, &key, &value); ++i) {
+    PyTuple_SET_ITEM(names.ptr(), i, Py_NewRef(key));
+    all.push_back(value);
+  }
+  PyObject* fiber = spawn(nullptr, all.data(), positional, names.ptr());
+  if (!fiber) throw nb::python_error();
+  return nb::steal(fiber);
 }
 
 PyObject* FiberObject::spawn(PyObject*, PyObject* const* arguments, Py_ssize_t count, PyObject* names) {

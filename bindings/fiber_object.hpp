@@ -54,6 +54,9 @@ class FiberObject {
   int traverse(visitproc visit, void* argument);
   void clear();
 
+  /// Has its failure appended to `list` when it ends, and not reported otherwise.
+  void report_to(nb::list list);
+  static nb::object spawn_with(nb::handle function, nb::handle arguments, nb::handle keywords);
   static PyObject* spawn(PyObject* module, PyObject* const* arguments, Py_ssize_t count, PyObject* names);
 
  private:
@@ -71,6 +74,7 @@ class FiberObject {
   PyObject* keywords_ = nullptr;   // a dictionary or null
   PyObject* context_ = nullptr;
   PyObject* callbacks_ = nullptr;  // a list or null
+  PyObject* failures_ = nullptr;   // of its group; or null
   PyObject* code_ = nullptr;       // of who spawned it
   int line_ = 0;
   bool observed_ = false;

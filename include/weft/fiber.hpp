@@ -115,7 +115,7 @@ class TaskOf final : public TaskResult<R> {
 /// the last handle goes the fiber runs on; if it fails, and nobody ever asks for its result, the failure is
 /// reported once, with the place it was spawned at. Any thread, as all its functions.
 template <typename R = void>
-class [[nodiscard]] Fiber {
+class Fiber {
  public:
   Fiber() noexcept = default;
 

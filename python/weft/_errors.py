@@ -8,11 +8,17 @@ class Cancelled(BaseException):
 
     __module__ = "weft"
 
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(args or ("the fiber was cancelled",)))
+
 
 class Timeout(TimeoutError):
     """A deadline passed before what was waited for came."""
 
     __module__ = "weft"
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(args or ("the time is up",)))
 
 
 class Closed(Exception):

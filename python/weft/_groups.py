@@ -23,7 +23,6 @@ class TaskGroup:
 
     def __init__(self) -> None:
         self._group: _weft._Group | None = None
-        self._fibers: list[_weft.Fiber[Any]] = []
 
     def __enter__(self) -> TaskGroup:
         if self._group is not None:
@@ -37,10 +36,7 @@ class TaskGroup:
         """As weft.spawn(). Any fiber of the group may call it, until the block has ended."""
         if self._group is None:
             raise RuntimeError("TaskGroup.spawn() is for the `with` block of the group")
-        fiber: _weft.Fiber[T] = _weft.spawn(function, *args, name=name, **kwargs)
-        self._fibers.append(fiber)
-        self._group.add(fiber)
-        return fiber
+        return self._group.spawn(function, *args, name=name, **kwargs)
 
     def cancel(self) -> None:
         """Cancel all fibers of the group, and the waits of its block."""
@@ -55,11 +51,7 @@ class TaskGroup:
         if error is not None:
             group.cancel()
         outcome = group.join()
-        failures = [
-            failure
-            for fiber in self._fibers
-            if (failure := fiber.exception()) is not None and not isinstance(failure, Cancelled)
-        ]
+        failures = group.failures()
         if error is not None and not isinstance(error, (Exception, Cancelled)):
             return False  # KeyboardInterrupt and the like
         if not failures:

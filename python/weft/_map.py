@@ -36,17 +36,21 @@ def _results(function: Callable[[T], R], items: Iterator[T], concurrency: int, o
     tickets: _weft.Channel[None] = _weft.Channel(None)
     for _ in range(2 * concurrency):
         tickets.send(None)
+    turn: _weft.Channel[None] = _weft.Channel(1)
+    turn.send(None)
     taken = 0
     exhausted = False
 
     def work() -> None:
         nonlocal taken, exhausted
         for _ in tickets:
-            if exhausted:
-                return
-            number = taken
+            turn.receive()  # taking an item may wait
             try:
+                if exhausted:
+                    return
+                number = taken
                 item = next(items)
+                taken = number + 1
             except StopIteration:
                 exhausted = True
                 done.send((_NO_MORE, True, None))  # who asks may be waiting for a result
@@ -56,7 +60,9 @@ def _results(function: Callable[[T], R], items: Iterator[T], concurrency: int, o
                 taken = number + 1
                 done.send((number, False, error))
                 return
-            taken = number + 1
+            finally:
+                turn.send(None)
+            add_worker()
             try:
                 done.send((number, True, function(item)))
             except Cancelled:
@@ -65,16 +71,17 @@ def _results(function: Callable[[T], R], items: Iterator[T], concurrency: int, o
                 done.send((number, False, error))
 
     fibers: list[_weft.Fiber[None]] = []
+
+    # Each that takes an item starts the next, so there are no more than there are items for.
+    def add_worker() -> None:
+        if len(fibers) < concurrency and not exhausted:
+            fibers.append(_weft.spawn(work, name="map"))
+
     waiting: dict[int, tuple[bool, Any]] = {}
     given = 0
     try:
+        add_worker()
         while True:
-            # A fiber more as long as all have something to do.
-            if not exhausted and len(fibers) < concurrency and taken >= len(fibers):
-                fibers.append(_weft.spawn(work, name="map"))
-                _weft.yield_now()
-                if given == taken and not exhausted:
-                    continue
             if exhausted and given == taken:
                 return
             if ordered and given in waiting:

@@ -6,6 +6,7 @@
 
 #if defined(__SANITIZE_ADDRESS__)
 #define WEFT_ASAN 1
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 #if defined(__SANITIZE_THREAD__)
@@ -65,6 +66,13 @@ class SanitizerState {
 #ifdef WEFT_ASAN
     __sanitizer_finish_switch_fiber(fake_stack_, nullptr, nullptr);
     fake_stack_ = nullptr;
+    // What lies below the stack pointer is dead. ASan's own code, which runs there when an exception is
+    // thrown, takes offence at the marks of frames that were left there (sigaltstack's interceptor, GCC 12).
+    constexpr uintptr_t kReach = 64 * 1024;
+    const auto top = reinterpret_cast<uintptr_t>(__builtin_frame_address(0)) - 512;
+    const auto base = reinterpret_cast<uintptr_t>(stack_base_);
+    const uintptr_t from = top - base > kReach ? top - kReach : base;
+    if (base != 0 && from < top) __asan_unpoison_memory_region(reinterpret_cast<void*>(from), top - from);
 #endif
   }
 

@@ -137,6 +137,8 @@ class GroupCore {
 };
 
 GroupCore* group_create() noexcept {
+  ensure_engine();
+
   return new (std::nothrow) GroupCore;
 }
 void group_destroy(GroupCore& group) noexcept {

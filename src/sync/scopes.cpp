@@ -4,6 +4,7 @@
 namespace weft::detail {
 
 Nanos push_expiry(Nanos deadline) noexcept {
+  ensure_engine();
   engine::Fiber* fiber = engine::Carrier::running_fiber();
   if (!fiber) return kNever;
   return deadline < fiber->expiry() ? fiber->set_expiry(deadline) : fiber->expiry();
@@ -14,6 +15,7 @@ void pop_expiry(Nanos former) noexcept {
 }
 
 void push_shield(Nanos* former) noexcept {
+  ensure_engine();
   *former = kNever;
   engine::Fiber* fiber = engine::Carrier::running_fiber();
   if (!fiber) return;

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "fiber/parking_lot.hpp"
+#include "runtime/runtime.hpp"
 #include "weft/detail/core.hpp"
 
 namespace weft::detail {
@@ -27,6 +28,12 @@ constexpr Outcome outcome_of(engine::Wake wake) noexcept {
 inline engine::Fiber* switchable_fiber() noexcept {
   const engine::ThreadState& thread = engine::thread_state();
   return thread.carrier && thread.no_switch == 0 ? &thread.carrier->running() : nullptr;
+}
+
+/// Starts the engine on the calling thread if it runs nowhere: what follows must know its fiber. Where it
+/// cannot start, the caller goes on as a native thread.
+inline void ensure_engine() noexcept {
+  if (!engine::Runtime::get()) engine::Runtime::start(engine::Settings{});
 }
 
 /// The flags of a cancellable wait of the caller.

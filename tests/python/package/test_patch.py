@@ -207,6 +207,14 @@ def test_a_timeout_reaches_into_calls(name, pair):
         assert pair[0].recv(1) == b"x"
 
 
+def test_a_call_that_is_the_fibers_own_function(pair):
+    with weft.patched(), weft.TaskGroup() as group:
+        fiber = group.spawn(pair[0].recv, 1)
+        weft.sleep(0.005)
+        fiber.cancel()
+    assert fiber.cancelled()
+
+
 def test_a_handler_for_the_drivers_error_does_not_see_it(pair):
     """As a driver's reconnecting loop would."""
     attempts = []

@@ -186,6 +186,40 @@ def test_map_ends_whatever_the_numbers(count, concurrency, ordered, naps):
         assert sorted(weft.map(work, range(count), concurrency=concurrency, ordered=ordered)) == list(range(count))
 
 
+def test_map_starts_its_workers_at_once():
+    began = time.monotonic()
+    assert len(list(weft.map(lambda x: weft.sleep(0.1), range(10), concurrency=10))) == 10
+    assert time.monotonic() - began < 0.19
+
+
+def test_map_of_items_that_must_be_waited_for():
+    def items():
+        for i in range(20):
+            weft.sleep(0.0002)
+            yield i
+
+    assert list(weft.map(lambda x: x, items(), concurrency=5)) == list(range(20))
+
+
+def test_group_lets_go_of_fibers_that_have_ended():
+    import weakref
+
+    class Held:
+        pass
+
+    with weft.TaskGroup() as group:
+        held = Held()
+        group.spawn(lambda held: held, held).join()
+        gone = weakref.ref(held)
+        del held
+        weft.yield_now()
+        assert gone() is None
+
+
+def test_errors_have_a_text():
+    assert str(weft.Timeout()) and str(weft.Cancelled())
+
+
 def test_map_is_lazy_and_ends_with_its_iterator():
     taken = []
 
