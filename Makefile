@@ -27,8 +27,7 @@ test-native:
 	ctest --test-dir build --output-on-failure --no-tests=error --parallel $(JOBS)
 
 test-python:
-	$(PYTEST) tests/python/package
-	$(PYTEST) --ignore=tests/python/package tests/python $(wildcard tests/cli) tests/conformance/drivers
+	$(PYTEST) tests/python $(wildcard tests/cli) tests/conformance/drivers
 
 test-conformance:
 	$(PYTHON) tests/conformance/run.py --python /usr/bin/python3 --suite test_thread --suite test_queue

@@ -172,6 +172,18 @@ TEST_F(Carriers, TheEnginesOwnThreadsTakeNoSignals) {
   EXPECT_EQ(unblocked, 0);
 }
 
+TEST_F(Carriers, TheEnginesOwnThreadsLetAForkChildChangeItsUser) {
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(10);  // libc waits until each thread has followed
+    run(1, [](int) {});
+    _exit(setuid(getuid()) == 0 ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+
 TEST_F(Carriers, AForkChildHasOne) {
   ASSERT_TRUE(Runtime::get()->set_carriers(3));
   const pid_t child = fork();
