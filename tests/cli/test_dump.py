@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 
@@ -272,7 +273,9 @@ def test_a_process_that_is_stopped(weft, start):
 
 
 def test_a_process_that_does_not_run_under_weft(weft):
-    done = weft("dump", os.getpid())
+    with subprocess.Popen(["sleep", "60"]) as plain:
+        done = weft("dump", plain.pid)
+        plain.kill()
     assert done.returncode == 1
     assert "does not run under Weft" in done.stderr
 
