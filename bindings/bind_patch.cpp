@@ -23,6 +23,7 @@ uint64_t enter_patch(uint32_t families, const std::vector<std::string>& librarie
     PyErr_SetFromErrno(PyExc_OSError);
     throw nb::python_error();
   }
+  wrap_lock_waits();
   return id;
 }
 
@@ -46,7 +47,10 @@ std::vector<std::string> leave_patch(uint64_t id, std::optional<double> timeout)
     return names;
   }
   if (error == EINVAL) raise_error(PyExc_RuntimeError, "this patch was undone already");
-  if (detail::patches() == 0 && !detail::runs_under_weft()) remove_delivery();
+  if (detail::patches() == 0 && !detail::runs_under_weft()) {
+    remove_delivery();
+    unwrap_lock_waits();
+  }
   return names;
 }
 
@@ -72,7 +76,6 @@ nb::dict counts() {
 void add_patch(nb::module_& m) {
   m.def("_enter_patch", &enter_patch);
   m.def("_leave_patch", &leave_patch, nb::arg("id"), nb::arg("timeout").none());
-  m.def("_patches", &detail::patches);
   m.def("_counts", &counts);
 }
 

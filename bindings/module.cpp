@@ -5,6 +5,7 @@
 
 #include "python.hpp"
 #include "weft/detail/interpreter.hpp"
+#include "weft/patch.hpp"
 #include "weft/runtime.hpp"
 
 namespace weft::python {
@@ -40,6 +41,7 @@ void ensure_runtime() {
   }
   g_started = true;
   install_delivery();
+  if (detail::runs_under_weft()) wrap_lock_waits();
   introduce_fibers();
 }
 

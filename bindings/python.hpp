@@ -55,6 +55,9 @@ PyObject* take_exception() noexcept;
 /// Has weft.Cancelled and weft.Timeout raised by calls of libc that were ended. Idempotent. And the reverse.
 void install_delivery();
 void remove_delivery();
+/// Has waits for locks raise them, and those of what is made of locks. Idempotent. And the reverse.
+void wrap_lock_waits();
+void unwrap_lock_waits() noexcept;
 /// The thread state is about to go.
 void forget_tracers(PyThreadState* state) noexcept;
 

@@ -398,7 +398,9 @@ Wake Carrier::park(Nanos deadline) noexcept {
   }
   const auto wake = static_cast<Wake>(self.wait_.load(std::memory_order_acquire) & Fiber::kWakeMask);
   self.end_wait();
-  return wake == Wake::kTimeout && scoped ? Wake::kExpired : wake;
+  if (wake == Wake::kReady) [[likely]]
+    return wake;
+  return self.tell(wake == Wake::kTimeout && scoped ? Wake::kExpired : wake);
 }
 
 void Carrier::wait_until_alone() noexcept {

@@ -58,6 +58,9 @@ class FiberTable {
     fiber.expiry_ = kNever;
     fiber.shields = 0;
     fiber.library_flags = 0;
+    fiber.semaphore_wait = nullptr;
+    fiber.told_cancelled_ = 0;
+    fiber.told_expiry_ = kNever;
     fiber.attachment = fiber.task = fiber.argument_ = fiber.result_ = nullptr;
     fiber.set_wait_reason({});
     fiber.set_name("");
@@ -237,7 +240,13 @@ uint64_t Fiber::begin_wait(uint8_t flags, const WaitReason& reason) noexcept {
   set_wait_reason(reason);
   since_ = carrier().coarse_now();
   expirable_ = flags & kCancellable;
-  if (shields > 0) flags &= static_cast<uint8_t>(~kCancellable);
+  bool deaf = shields > 0;
+  if (flags & kUnlessTold) [[unlikely]] {
+    if (expiry_ == told_expiry_) expirable_ = false;
+    const uint32_t cancelled = cancelled_.load(std::memory_order_relaxed);
+    deaf |= cancelled && cancelled <= told_cancelled_;
+  }
+  if (deaf) flags &= static_cast<uint8_t>(~kCancellable);
   const uint64_t ticket = (wait_.load(std::memory_order_relaxed) & ~uint64_t{0xff}) + kTicketStep;
   // release: who sees it parked, by state(), sees why.
   state_.store(State::kParked, std::memory_order_release);
@@ -283,8 +292,8 @@ void Fiber::cancel_scope() noexcept {
 }
 
 Wake Fiber::revocation() noexcept {
-  if (shields == 0 && cancel_requested()) return Wake::kCancelled;
-  return expiry_ != kNever && expiry_ <= carrier().now() ? Wake::kExpired : Wake::kReady;
+  if (shields == 0 && cancel_requested()) return tell(Wake::kCancelled);
+  return expiry_ != kNever && expiry_ <= carrier().now() ? tell(Wake::kExpired) : Wake::kReady;
 }
 
 void Fiber::set_name(const char* name) noexcept {

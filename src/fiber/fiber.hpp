@@ -1,6 +1,7 @@
 // The control block of a fiber.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -53,6 +54,7 @@ enum WaitFlags : uint8_t {
   kInterruptible = 2,
   kRestartable = 4,   ///< with kInterruptible: but not by a handler installed with SA_RESTART
   kFrontOfQueue = 8,  ///< ParkingLot: before those who wait already, for one that was woken and lost the race
+  kUnlessTold = 16,   ///< with kCancellable: but not by what has ended a wait of the fiber before
 };
 
 /// What a fiber waits for; shown by dumps.
@@ -140,11 +142,17 @@ class alignas(64) Fiber {
   /// Asks the fiber to end: its present or next cancellable wait ends with Wake::kCancelled, as does every
   /// later one until clear_cancel(). Any thread; REQUIRES: the caller holds a reference.
   void cancel() noexcept;
-  void clear_cancel() noexcept { cancelled_.fetch_and(~kCancelledItself, std::memory_order_relaxed); }
+  void clear_cancel() noexcept {
+    cancelled_.fetch_and(~kCancelledItself, std::memory_order_relaxed);
+    forget_told();
+  }
   /// The same for a stretch of code that the fiber runs, as often as there are such stretches, one in
   /// another: begins or ends here.
   void cancel_scope() noexcept;
-  void end_cancelled_scope() noexcept { cancelled_.fetch_sub(kCancelledScope, std::memory_order_relaxed); }
+  void end_cancelled_scope() noexcept {
+    cancelled_.fetch_sub(kCancelledScope, std::memory_order_relaxed);
+    forget_told();
+  }
   bool cancel_requested() const noexcept { return cancelled_.load(std::memory_order_relaxed) != 0; }
   /// By cancel(), and not for a scope only.
   bool cancelled_itself() const noexcept {
@@ -162,8 +170,15 @@ class alignas(64) Fiber {
   /// Flags that a cancellable wait of the C++ library has besides.
   uint8_t library_flags = 0;
   /// How a cancellable wait that begins now would end at once: kCancelled, kExpired, or kReady if it would
-  /// not.
+  /// not. The caller tells the fiber.
   Wake revocation() noexcept;
+  /// While this is set, waits for that semaphore end with ETIMEDOUT where the fiber is cancelled or a scope
+  /// expires, unless it was told so before; `outcome` says which it was.
+  struct SemaphoreWait {
+    const void* semaphore;  ///< null: any
+    Wake outcome = Wake::kReady;
+  };
+  SemaphoreWait* semaphore_wait = nullptr;
 
   // --- What it is.
   uint64_t id() const noexcept { return id_; }
@@ -225,6 +240,15 @@ class alignas(64) Fiber {
   static Fiber* allocate() noexcept;
   static void count_done() noexcept;
   static void reset_after_fork(Fiber* survivor) noexcept;
+  void forget_told() noexcept {
+    told_cancelled_ = std::min(told_cancelled_, cancelled_.load(std::memory_order_relaxed));
+  }
+  // How the wait ended that is over; keeps what the fiber has been told.
+  Wake tell(Wake wake) noexcept {
+    if (wake == Wake::kCancelled) told_cancelled_ = cancelled_.load(std::memory_order_relaxed);
+    if (wake == Wake::kExpired) told_expiry_ = expiry_;
+    return wake;
+  }
   void set_wait_reason(const WaitReason& reason) noexcept {
     kind_ = reason.kind;
     call_ = reason.call;
@@ -265,6 +289,9 @@ class alignas(64) Fiber {
   Relaxed<Nanos> since_;
   Nanos expiry_ = kNever;
   bool expirable_ = false;  // the present wait is
+  // The last that ended a wait: a value of cancelled_, and one of expiry_.
+  uint32_t told_cancelled_ = 0;
+  Nanos told_expiry_ = kNever;
   Relaxed<uint64_t> id_;
   Relaxed<uint64_t> name_[sizeof(Name) / sizeof(uint64_t)];
 

@@ -57,6 +57,10 @@ int wait_until(sem_t* semaphore, Nanos deadline, const char* call) noexcept {
   const int kept = errno;
   if (is_shared(semaphore)) return wait_shared(semaphore, deadline, call);
   uint8_t flags = kInterruptible | (deadline == kNever ? kRestartable : 0);
+  Fiber* self = current_fiber();
+  Fiber::SemaphoreWait* revocable = self ? self->semaphore_wait : nullptr;
+  if (revocable && revocable->semaphore && revocable->semaphore != semaphore) revocable = nullptr;
+  if (revocable) flags |= kCancellable | kUnlessTold;
   for (;;) {
     if (routing_ended() && !current_fiber()) {
       errno = kept;
@@ -76,6 +80,10 @@ int wait_until(sem_t* semaphore, Nanos deadline, const char* call) noexcept {
     }
     if (wake == Wake::kTimeout) return fail(ETIMEDOUT);
     if (wake == Wake::kInterrupted) return fail(EINTR);
+    if (revocable && (wake == Wake::kCancelled || wake == Wake::kExpired)) {
+      revocable->outcome = wake;
+      return fail(ETIMEDOUT);
+    }
     flags |= kFrontOfQueue;
   }
 }

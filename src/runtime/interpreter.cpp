@@ -38,9 +38,15 @@ void set_revocation_hook(void (*hook)(Outcome) noexcept) noexcept {
   } : static_cast<void (*)(engine::Wake) noexcept>(nullptr));
 }
 
-uint64_t fiber_id() noexcept {
-  const engine::Fiber* fiber = engine::Carrier::running_fiber();
-  return fiber ? fiber->id() : 0;
+Outcome with_revocable_semaphore(const void* semaphore, void (*call)(void* argument),
+                                 void* argument) noexcept {
+  engine::Fiber* fiber = engine::Carrier::running_fiber();
+  engine::Fiber::SemaphoreWait wait{semaphore};
+  engine::Fiber::SemaphoreWait* outer = nullptr;
+  if (fiber) outer = std::exchange(fiber->semaphore_wait, &wait);
+  call(argument);
+  if (fiber) fiber->semaphore_wait = outer;
+  return outcome_of(wait.outcome);
 }
 
 const char* library_version() noexcept {

@@ -15,9 +15,11 @@ WEFT_API int start_for_interpreter() noexcept;
 /// because of a cancellation (kCancelled) or the deadline of a scope (kExpired). May suspend.
 WEFT_API void set_revocation_hook(void (*hook)(Outcome outcome) noexcept) noexcept;
 
-/// The number of the calling fiber, of whatever kind; 0 on a thread that runs none. And its name, into
-/// `name`.
-WEFT_API uint64_t fiber_id() noexcept;
+/// Calls call(argument), in which the calling fiber's waits for `semaphore` (null: any) end with ETIMEDOUT
+/// when it is cancelled or a scope expires. But a fiber that was told so before, by whatever wait, waits on:
+/// who cleans up takes locks. Returns kCancelled or kExpired if a wait ended so, else kReady.
+WEFT_API Outcome with_revocable_semaphore(const void* semaphore, void (*call)(void* argument),
+                                          void* argument) noexcept;
 
 /// The library's version as text, to be compared with that of the caller's headers.
 WEFT_API const char* library_version() noexcept;
