@@ -1,6 +1,8 @@
 // TaskGroup: fibers that end before the code goes on that began them.
 #pragma once
 
+#include <functional>
+#include <type_traits>
 #include <vector>
 
 #include "weft/detail/group.hpp"
@@ -17,6 +19,9 @@ namespace weft {
 ///     auto right = group.spawn([] { return fetch("right"); });
 ///     group.join();
 ///     use(left.result(), right.result());
+///
+/// A failure ends the owner's wait for something else by Cancelled; where the owner waits for more than the
+/// fibers, run() sees to it that what is thrown is the failure.
 ///
 /// It is for the fiber, or native thread, that made it (its owner), but spawn() and cancel(), which its
 /// fibers may call too.
@@ -36,6 +41,26 @@ class TaskGroup {
   }
   TaskGroup(const TaskGroup&) = delete;
   TaskGroup& operator=(const TaskGroup&) = delete;
+
+  /// Calls body(group), then join(). A body that is left by Cancelled because the group was cancelled is as
+  /// one that returned: what a fiber threw comes out, or after group.cancel() nothing. What else the body
+  /// throws comes out once all fibers have been cancelled and have ended.
+  ///
+  ///     weft::TaskGroup::run([&](weft::TaskGroup& group) {
+  ///       group.spawn([&] { read_all(stream, channel); });
+  ///       while (auto item = channel.receive()) use(*item);
+  ///     });
+  template <typename F>
+  requires std::is_void_v<std::invoke_result_t<F, TaskGroup&>>
+  static void run(F&& body) {
+    TaskGroup group;
+    try {
+      std::invoke(std::forward<F>(body), group);
+    } catch (const Cancelled&) {
+      if (!group.cancelled()) throw;
+    }
+    group.join();
+  }
 
   /// As weft::spawn(). In a group that was cancelled the fiber is cancelled from its start.
   template <typename F>

@@ -58,6 +58,66 @@ TEST_F(Groups, AFailureEndsTheOwnersWaits) {
   EXPECT_TRUE(left);
 }
 
+TEST_F(Groups, RunThrowsWhatAFiberThrew) {
+  auto failing = [](TaskGroup& group) {
+    static_cast<void>(group.spawn([] { throw std::out_of_range("x"); }));
+    sleep(1h);
+  };
+  spawn([&] { EXPECT_THROW(TaskGroup::run(failing), std::out_of_range); }).result();
+  spawn([&] {
+    EXPECT_THROW(TaskGroup::run([&](TaskGroup&) { TaskGroup::run(failing); }), std::out_of_range);
+    sleep(1ms);  // the owner itself goes on
+  }).result();
+}
+
+TEST_F(Groups, RunReturnsWhenItsGroupWasCancelled) {
+  Fiber<> child;
+  spawn([&] {
+    TaskGroup::run([&](TaskGroup& group) {
+      child = group.spawn([] { sleep(1h); });
+      static_cast<void>(group.spawn([&] { group.cancel(); }));
+      sleep(1h);
+    });
+    sleep(1ms);
+  }).result();
+  EXPECT_THROW(child.result(), Cancelled);
+}
+
+TEST_F(Groups, RunThrowsWhatItsBodyThrew) {
+  Fiber<> child;
+  EXPECT_THROW(TaskGroup::run([&](TaskGroup& group) {
+                 child = group.spawn([] { sleep(1h); });
+                 throw std::out_of_range("x");
+               }),
+               std::out_of_range);
+  EXPECT_TRUE(child.done());
+}
+
+TEST_F(Groups, RunIsCancelledWithItsOwner) {
+  Fiber<> child;
+  auto owner = spawn([&] {
+    TaskGroup::run([&](TaskGroup& group) {
+      child = group.spawn([] { sleep(1h); });
+      sleep(1h);
+    });
+    ADD_FAILURE();
+  });
+  until_parked(owner);
+  owner.cancel();
+  EXPECT_THROW(owner.result(), Cancelled);
+  EXPECT_TRUE(child.done());
+  // And where both come together.
+  auto both = spawn([&] {
+    TaskGroup::run([&](TaskGroup& group) {
+      group.cancel();
+      sleep(1h);
+    });
+    ADD_FAILURE();
+  });
+  both.cancel();
+  EXPECT_THROW(both.result(), Cancelled);
+}
+
 TEST_F(Groups, ACancelledOwnerTakesItsGroupAlong) {
   Fiber<> child;
   auto owner = spawn([&] {
