@@ -184,11 +184,7 @@ nb::tuple select(nb::args arguments, bool wait) {
       value = nb::steal(items[chosen]);
       break;
     case detail::Case::Kind::kDescriptor:
-      if (c.events & POLLNVAL) {
-        errno = EBADF;
-        PyErr_SetFromErrno(PyExc_OSError);
-        throw nb::python_error();
-      }
+      if (c.events & POLLNVAL) raise_errno(EBADF);
       break;
     case detail::Case::Kind::kCompletion:
       value = cases[chosen].source;
@@ -203,8 +199,7 @@ SelectCase descriptor_case(nb::handle file, short events) {
   SelectCase c;
   c.kind = detail::Case::Kind::kDescriptor;
   c.source = nb::borrow(file);
-  c.descriptor = PyObject_AsFileDescriptor(file.ptr());
-  if (c.descriptor < 0) throw nb::python_error();
+  c.descriptor = descriptor_of(file);
   c.events = events;
   return c;
 }

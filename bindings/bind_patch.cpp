@@ -18,11 +18,8 @@ uint64_t enter_patch(uint32_t families, const std::vector<std::string>& librarie
   for (const std::string& library : libraries) names.push_back(library.c_str());
   uint64_t id = 0;
   constexpr int kPythonThreads = 1;
-  if (const int error = detail::patch({families, names.data(), names.size(), kPythonThreads}, &id)) {
-    errno = error;
-    PyErr_SetFromErrno(PyExc_OSError);
-    throw nb::python_error();
-  }
+  if (const int error = detail::patch({families, names.data(), names.size(), kPythonThreads}, &id))
+    raise_errno(error);
   wrap_lock_waits();
   return id;
 }

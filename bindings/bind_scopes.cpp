@@ -100,7 +100,6 @@ class GroupObject {
   /// What its fibers raised, in the order of their ends.
   nb::list failures() const { return failures_; }
   void cancel() { detail::group_cancel(*core_); }
-  bool cancelled() const { return detail::group_cancelled(*core_); }
   /// True if the owner's own cancellation, or an expired scope, is to be raised now.
   Outcome join() {
     return blocking([&] { return detail::group_join(*core_); });
@@ -126,18 +125,8 @@ bool wait_for(int descriptor, short events, std::optional<double> timeout) {
   });
   if (outcome == Outcome::kTimeout) return false;
   raise_outcome(outcome);
-  if (c.events & POLLNVAL) {
-    errno = EBADF;
-    PyErr_SetFromErrno(PyExc_OSError);
-    throw nb::python_error();
-  }
+  if (c.events & POLLNVAL) raise_errno(EBADF);
   return true;
-}
-
-int descriptor_of(nb::handle object) {
-  const int descriptor = PyObject_AsFileDescriptor(object.ptr());
-  if (descriptor < 0) throw nb::python_error();
-  return descriptor;
 }
 
 // Calls a Python function on a thread of the pool.
@@ -150,19 +139,13 @@ nb::object to_thread(nb::callable function, nb::args arguments, nb::kwargs keywo
     nb::gil_scoped_release released;
     weft::offload([&]() noexcept {
       const PyGILState_STATE state = PyGILState_Ensure();
-      if (PyContext_Enter(context.ptr()) == 0) {
-        result = PyObject_Call(function.ptr(), arguments.ptr(), keywords.ptr());
-        if (!result) error = take_exception();
-        if (PyContext_Exit(context.ptr()) != 0) PyErr_Clear();
-      } else {
-        error = take_exception();
-      }
+      result = call_in_context(context.ptr(), function.ptr(), arguments.ptr(), keywords.ptr(), &error);
       PyGILState_Release(state);
     });
   }
   if (error) {
     nb::object raised = nb::steal(error);
-    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error)), error);
+    set_exception(error);
     throw nb::python_error();
   }
   return nb::steal(result);
@@ -198,7 +181,6 @@ void add_scopes(nb::module_& m) {
       .def("spawn", &GroupObject::spawn, nb::arg("function"), nb::arg("args"), nb::arg("kwargs"))
       .def("failures", &GroupObject::failures)
       .def("cancel", &GroupObject::cancel)
-      .def_prop_ro("cancelled", &GroupObject::cancelled)
       .def("join", [](GroupObject& self) { return static_cast<int>(self.join()); });
   m.def("_raise", [](int outcome) { raise_outcome(static_cast<Outcome>(outcome)); });
   m.def(

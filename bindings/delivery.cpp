@@ -85,7 +85,7 @@ PyObject* take(PyThreadState* state) noexcept {
   const bool ours = PyErr_GivenExceptionMatches(value, exceptions.cancelled) ||
                     PyErr_GivenExceptionMatches(value, exceptions.timeout);
   if (!ours && state->async_exc) {  // KeyboardInterrupt came first
-    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(value)), value);
+    set_exception(value);
     Py_DECREF(value);
     return nullptr;
   }

@@ -48,10 +48,6 @@ bool is_cancelled_call(PyObject* exception) noexcept {
   return is;
 }
 
-void set_exception(PyObject* exception) noexcept {
-  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception)), exception);
-}
-
 }  // namespace
 
 void PythonTask::run(Task& task) {
@@ -70,13 +66,7 @@ void PythonTask::run(Task& task) {
 }
 
 void FiberObject::execute() {
-  if (PyContext_Enter(context_) == 0) {
-    result_ = PyObject_Call(callable_, arguments_, keywords_);
-    if (!result_) exception_ = take_exception();
-    if (PyContext_Exit(context_) != 0) PyErr_Clear();
-  } else {
-    exception_ = take_exception();
-  }
+  result_ = call_in_context(context_, callable_, arguments_, keywords_, &exception_);
   // A C function that is the fiber's own: there was no frame to raise in.
   if (exception_ && task().cancel_requested() && is_cancelled_call(exception_)) {
     PyObject* cancelled = PyObject_CallNoArgs(exceptions.cancelled);
@@ -311,12 +301,8 @@ PyObject* FiberObject::spawn(PyObject*, PyObject* const* arguments, Py_ssize_t c
     if (const int error = fiber->task_->start(options)) {
       Py_DECREF(fiber->self_);
       fiber->observed_ = true;
-      errno = error;
-      if (error == ENOMEM || error == EAGAIN)
-        PyErr_Format(PyExc_MemoryError, "no memory for another fiber (%s); see 'weft doctor'",
-                     strerror(error));
-      else
-        PyErr_SetFromErrno(PyExc_OSError);
+      if (error != ENOMEM && error != EAGAIN) raise_errno(error);
+      PyErr_Format(PyExc_MemoryError, "no memory for another fiber (%s); see 'weft doctor'", strerror(error));
       return nullptr;
     }
     return self.release().ptr();

@@ -35,9 +35,7 @@ void ensure_runtime() {
       raise_error(PyExc_RuntimeError,
                   "weft: the first use must be on the main thread, which then runs the fibers: call "
                   "weft.start() there");
-    errno = error;
-    PyErr_SetFromErrno(PyExc_OSError);
-    throw nb::python_error();
+    raise_errno(error);
   }
   g_started = true;
   install_delivery();
@@ -48,6 +46,35 @@ void ensure_runtime() {
 void raise_error(PyObject* type, const char* text) {
   PyErr_SetString(type, text);
   throw nb::python_error();
+}
+
+void raise_errno(int number) {
+  errno = number;
+  PyErr_SetFromErrno(PyExc_OSError);
+  throw nb::python_error();
+}
+
+void set_exception(PyObject* exception) noexcept {
+  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(exception)), exception);
+}
+
+PyObject* call_in_context(PyObject* context, PyObject* function, PyObject* arguments, PyObject* keywords,
+                          PyObject** error) noexcept {
+  PyObject* result = nullptr;
+  if (PyContext_Enter(context) == 0) {
+    result = PyObject_Call(function, arguments, keywords);
+    if (!result) *error = take_exception();
+    if (PyContext_Exit(context) != 0) PyErr_Clear();
+  } else {
+    *error = take_exception();
+  }
+  return result;
+}
+
+int descriptor_of(nb::handle file) {
+  const int descriptor = PyObject_AsFileDescriptor(file.ptr());
+  if (descriptor < 0) throw nb::python_error();
+  return descriptor;
 }
 
 void raise_outcome(Outcome outcome) {

@@ -45,12 +45,21 @@ Outcome blocking(Wait&& wait) {
 /// kTimeout.
 void raise_outcome(Outcome outcome);
 [[noreturn]] void raise_error(PyObject* type, const char* text);
+/// Raises the OSError of that number.
+[[noreturn]] void raise_errno(int number);
 
 /// Seconds from now; None: never. Raises ValueError for NaN, TypeError for what is no number. Negative: 0.
 Nanos deadline_of(const std::optional<double>& seconds);
 
 /// The exception that is set, which is not any more; null: none.
 PyObject* take_exception() noexcept;
+/// Raises an instance.
+void set_exception(PyObject* exception) noexcept;
+/// Calls in a copied context of contextvars. Returns the result; null: `*error` has what was raised.
+PyObject* call_in_context(PyObject* context, PyObject* function, PyObject* arguments, PyObject* keywords,
+                          PyObject** error) noexcept;
+/// A file's descriptor: of an int, or what has fileno().
+int descriptor_of(nb::handle file);
 
 /// Has weft.Cancelled and weft.Timeout raised by calls of libc that were ended. Idempotent. And the reverse.
 void install_delivery();

@@ -137,14 +137,7 @@ void Carrier::request_attention() noexcept {
 
 void Carrier::drain_inbox() noexcept {
   // seq_cst: a post() whose node this does not see sets attention_ after attend() has taken it back.
-  InboxNode* node = inbox_.exchange(nullptr, std::memory_order_seq_cst);
-  InboxNode* oldest_first = nullptr;
-  while (node) {
-    InboxNode* next = node->next;
-    node->next = oldest_first;
-    oldest_first = node;
-    node = next;
-  }
+  InboxNode* oldest_first = reversed(inbox_.exchange(nullptr, std::memory_order_seq_cst));
   while (oldest_first) {
     InboxNode* next = oldest_first->next;  // run() may free the node
     oldest_first->run(*oldest_first, *this);

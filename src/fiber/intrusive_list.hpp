@@ -20,6 +20,19 @@ struct ListHook {
   }
 };
 
+/// Turns a list of nodes linked by `next` round: what was pushed newest first comes oldest first.
+template <typename Node>
+Node* reversed(Node* first) noexcept {
+  Node* turned = nullptr;
+  while (first) {
+    Node* next = first->next;
+    first->next = turned;
+    turned = first;
+    first = next;
+  }
+  return turned;
+}
+
 /// A FIFO list of `T`s by their base class or member `ListHook`. Does not own its elements. Not thread-safe.
 /// `T` must derive from ListHook.
 template <typename T>

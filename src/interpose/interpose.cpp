@@ -17,6 +17,7 @@
 #include "host/python.hpp"
 #include "host/text_sink.hpp"
 #include "interpose/calls.hpp"
+#include "interpose/elf/base_name.hpp"
 #include "interpose/elf/patcher.hpp"
 #include "interpose/loading.hpp"
 #include "interpose/mutexes.hpp"
@@ -74,10 +75,7 @@ struct Installation {
   // or libpython.
   bool is_interpreter(const elf::Site& site) const noexcept {
     if (site.program) return interpreter_in_program;
-    const auto slash = site.object.rfind('/');
-    const std::string_view name =
-        slash == std::string_view::npos ? site.object : site.object.substr(slash + 1);
-    return name.starts_with("libpython");
+    return base_name(site.object).starts_with("libpython");
   }
 
   static std::string library_of(const char* symbol) {
@@ -237,10 +235,6 @@ int hold() {
 void release_hold() {
   Guard guard(g_lock);
   if (--g_holds == 0) apply();
-}
-
-int start_for_interpreter() {
-  return started_runtime() ? 0 : errno;
 }
 
 bool installed() noexcept {

@@ -41,7 +41,7 @@ bool covers(const Scope& scope, Family family, std::string_view symbol, std::str
 int enter(Scope scope, uint64_t* id);
 
 /// Takes a scope back; the newest of those that are left counts. With the last, every slot is put back;
-/// REQUIRES then: no fiber stands for a thread any more (threads_alive()). Returns 0; EINVAL: no such scope.
+/// REQUIRES then: no fiber stands for a thread any more. Returns 0; EINVAL: no such scope.
 int leave(uint64_t id);
 
 /// How many scopes are in force, `weft run` and holds not counted.
@@ -53,9 +53,5 @@ bool permanent() noexcept;
 /// thread is routed (identity, signals, loading), and nothing that waits. Counted. Returns 0 or an errno.
 int hold();
 void release_hold();
-
-/// Starts the runtime for an interpreter in this process, if it does not run, on the calling thread.
-/// REQUIRES: the caller holds the interpreter's lock. Returns 0 or an errno.
-int start_for_interpreter();
 
 }  // namespace weft::engine::interpose

@@ -10,6 +10,7 @@
 #include "fiber/assert.hpp"
 #include "fiber/sys.hpp"
 #include "net/wait.hpp"
+#include "sync/waiter.hpp"
 
 namespace weft::detail {
 
@@ -18,29 +19,12 @@ namespace sys = engine::sys;
 // Who waits inside an operation; on its stack, on the list while it may be woken by close().
 struct Descriptor::Waiter {
   Descriptor& descriptor;
-  engine::Fiber* fiber = nullptr;
-  uint64_t ticket = 0;
-  int bell = -1;  // a thread that cannot switch: an eventfd
+  detail::Waiter waiter{};
   Waiter* next = nullptr;
   bool listed = false;
 
-  void end() const noexcept {
-    if (fiber) {
-      fiber->unpark(ticket, engine::Wake::kClosed);
-      return;
-    }
-    const uint64_t one = 1;
-    if (bell >= 0) sys::call(SYS_write, bell, &one, sizeof one);
-  }
+  void end() noexcept { waiter.wake(engine::Wake::kClosed, engine::Turn::kInOrder); }
 };
-
-void Descriptor::lock() noexcept {
-  while (locked_.exchange(true, std::memory_order_acquire))
-    while (locked_.load(std::memory_order_relaxed)) sys::call(SYS_sched_yield);
-}
-void Descriptor::unlock() noexcept {
-  locked_.store(false, std::memory_order_release);
-}
 
 bool Descriptor::enter() noexcept {
   uint32_t seen = state_.load(std::memory_order_relaxed);
@@ -76,9 +60,9 @@ void Descriptor::close_slowly() noexcept {
                                          std::memory_order_acq_rel, std::memory_order_relaxed));
   if (mine) {
     // Who announces itself later sees kClosed, with the lock held.
-    lock();
-    for (const Waiter* waiter = waiters_; waiter; waiter = waiter->next) waiter->end();
-    unlock();
+    lock_.lock();
+    for (Waiter* waiter = waiters_; waiter; waiter = waiter->next) waiter->end();
+    lock_.unlock();
     leave();
   }
   const Nanos deadline =
@@ -88,14 +72,14 @@ void Descriptor::close_slowly() noexcept {
 }
 
 void Descriptor::announce(Waiter& waiter) noexcept {
-  lock();
+  lock_.lock();
   const bool closed = state_.load(std::memory_order_relaxed) & kClosed;
   if (!closed) {
     waiter.next = waiters_;
     waiters_ = &waiter;
     waiter.listed = true;
   }
-  unlock();
+  lock_.unlock();
   if (closed) waiter.end();
 }
 
@@ -106,10 +90,11 @@ Outcome Descriptor::wait(short events, Nanos deadline, const char* call) noexcep
   waits[1].events = POLLIN;
   Waiter waiter{*this};
   Outcome outcome;
-  if ((waiter.fiber = switchable_fiber())) {
+  int bell = -1;
+  if (switchable_fiber()) {
     const engine::Poller::Announcement announcement{[](void* self, uint64_t ticket) noexcept {
                                                       auto& who = *static_cast<Waiter*>(self);
-                                                      who.ticket = ticket;
+                                                      who.waiter.announce(*switchable_fiber(), ticket);
                                                       who.descriptor.announce(who);
                                                     },
                                                     &waiter};
@@ -117,21 +102,22 @@ Outcome Descriptor::wait(short events, Nanos deadline, const char* call) noexcep
   } else {
     // Where there is no descriptor for the bell, close() is noticed late.
     constexpr Nanos kBlindly = 50 * engine::kMillisecond;
-    waiter.bell = static_cast<int>(sys::call(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK));
+    bell = static_cast<int>(sys::call(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK));
+    waiter.waiter.announce(bell);
     announce(waiter);
-    waits[1].fd = waiter.bell < 0 ? -1 : waiter.bell;
-    const Nanos until = waiter.bell < 0 ? std::min(deadline, engine::later(now(), kBlindly)) : deadline;
+    waits[1].fd = bell < 0 ? -1 : bell;
+    const Nanos until = bell < 0 ? std::min(deadline, engine::later(now(), kBlindly)) : deadline;
     outcome = wait_for(waits, until, call);
     if (outcome == Outcome::kTimeout && until != deadline) outcome = Outcome::kReady;
   }
   if (waiter.listed) {
-    lock();
+    lock_.lock();
     Waiter** place = &waiters_;
     while (*place != &waiter) place = &(*place)->next;
     *place = waiter.next;
-    unlock();
+    lock_.unlock();
   }
-  if (waiter.bell >= 0) sys::call(SYS_close, waiter.bell);
+  if (bell >= 0) sys::call(SYS_close, bell);
   if (outcome == Outcome::kReady && state_.load(std::memory_order_relaxed) & kClosed) return Outcome::kClosed;
   return outcome;
 }

@@ -9,20 +9,27 @@
 
 #include "net/wait.hpp"
 #include "poll/offload_pool.hpp"
+#include "weft/detail/completion.hpp"
 
 namespace weft::net::detail {
 
 namespace {
 
 // What getaddrinfo() is asked, and what it says. Belongs to who asked and who makes the call, together.
-struct Request {
-  std::atomic<uint32_t> references{1};
-  std::atomic<uint32_t> done{0};
+struct Request : Completion {
   const char* host = nullptr;
   const char* service = nullptr;
   addrinfo hints{};
   addrinfo* answers = nullptr;
   int error = 0;
+
+  Request() noexcept
+      : Completion([](Completion& self) noexcept {
+          auto& request = static_cast<Request&>(self);
+          if (request.answers) freeaddrinfo(request.answers);
+          request.~Request();
+          free(&request);
+        }) {}
 
   // Null without memory.
   static Request* make(const Query& query) noexcept {
@@ -48,12 +55,6 @@ struct Request {
     return request;
   }
 
-  void release() noexcept {
-    if (references.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-    if (answers) freeaddrinfo(answers);
-    free(this);
-  }
-
   // getaddrinfo() refuses to know neither.
   void run() noexcept {
     const char* port = service || host ? service : "0";
@@ -73,8 +74,7 @@ struct Request {
 void* look_up(void* argument) noexcept {
   auto* request = static_cast<Request*>(argument);
   engine::OffloadPool::instance().run("getaddrinfo", [request]() noexcept { request->run(); });
-  request->done.store(1, std::memory_order_release);
-  wake(&request->done);
+  request->complete();
   request->release();
   return nullptr;
 }
@@ -87,11 +87,10 @@ Outcome run_beside(Request& request, Nanos deadline) noexcept {
   engine::Fiber* helper = engine::Fiber::create(carrier, &look_up, &request, kStack);
   if (!helper) return Outcome::kNoMemory;
   helper->set_name("weft-resolve");
-  request.references.fetch_add(1, std::memory_order_relaxed);
+  request.retain();
   carrier.start(*helper);
   helper->release();
-  return await(&request.done, deadline, kCancellable, "resolve",
-               [&request]() noexcept { return request.done.load(std::memory_order_acquire) != 0; });
+  return request.wait(deadline, kCancellable, "resolve");
 }
 
 bool has_nul(const Query& query) noexcept {

@@ -16,20 +16,10 @@ Outcome wait_natively(std::span<engine::FdWait> waits, Nanos deadline) noexcept 
   WEFT_ASSERT(waits.size() <= kMaxNative);
   pollfd descriptors[kMaxNative];
   for (size_t i = 0; i < waits.size(); ++i) descriptors[i] = {waits[i].fd, waits[i].events, 0};
-  for (;;) {
-    engine::sys::Timespec left{};
-    if (deadline != kNever) {
-      const Nanos start = engine::monotonic_now();
-      const Nanos span = deadline > start ? deadline - start : 0;
-      left = {span / engine::kSecond, span % engine::kSecond};
-    }
-    const long count = engine::sys::call(SYS_ppoll, descriptors, waits.size(),
-                                         deadline == kNever ? nullptr : &left, nullptr, 0);
-    if (count == -EINTR) continue;
-    for (size_t i = 0; i < waits.size(); ++i)
-      waits[i].revents = count > 0 ? descriptors[i].revents : static_cast<short>(count < 0 ? POLLERR : 0);
-    return count == 0 ? Outcome::kTimeout : Outcome::kReady;
-  }
+  const long count = engine::poll_until({descriptors, waits.size()}, deadline);
+  for (size_t i = 0; i < waits.size(); ++i)
+    waits[i].revents = count > 0 ? descriptors[i].revents : static_cast<short>(count < 0 ? POLLERR : 0);
+  return count == 0 ? Outcome::kTimeout : Outcome::kReady;
 }
 
 }  // namespace

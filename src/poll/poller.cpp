@@ -87,6 +87,19 @@ void Poller::delist() noexcept {
   index_ = -1;
 }
 
+long poll_until(std::span<pollfd> descriptors, Nanos deadline) noexcept {
+  for (;;) {
+    sys::Timespec left{};
+    if (deadline != kNever) {
+      const Nanos span = std::max<Nanos>(deadline - monotonic_now(), 0);
+      left = {span / kSecond, span % kSecond};
+    }
+    const long count = sys::call(SYS_ppoll, descriptors.data(), descriptors.size(),
+                                 deadline == kNever ? nullptr : &left, nullptr, 0);
+    if (count != -EINTR) return count;
+  }
+}
+
 int poll_now(std::span<FdWait> waits) noexcept {
   constexpr size_t kAtOnce = 64;
   pollfd descriptors[kAtOnce];

@@ -7,6 +7,8 @@
 
 #include "fiber/carrier.hpp"
 
+struct pollfd;
+
 namespace weft::engine {
 
 enum class Backend : uint8_t { kAuto, kIoUring, kEpoll };
@@ -156,6 +158,10 @@ class Poller : public EventSource {
 
 /// poll(2) without waiting, by way of no libc: fills revents in, returns how many are ready.
 int poll_now(std::span<FdWait> waits) noexcept;
+
+/// poll(2) until `deadline` by way of no libc, for an OS thread: blocks it. Goes on after a signal. Returns
+/// how many are ready, or a negated errno.
+long poll_until(std::span<pollfd> descriptors, Nanos deadline) noexcept;
 
 /// What poll(2) may report of a wait that it was not asked for.
 inline constexpr short kAlwaysReported = 0x008 | 0x010 | 0x020;  // POLLERR, POLLHUP, POLLNVAL

@@ -4,7 +4,6 @@
 
 #include "fiber/native_thread.hpp"
 #include "fiber/parking_lot.hpp"
-#include "poll/offload_pool.hpp"
 
 namespace weft::engine {
 

@@ -3,6 +3,7 @@
 #include <cerrno>
 
 #include "interpose/scope.hpp"
+#include "interpose/threads.hpp"
 #include "runtime/runtime.hpp"
 #include "sync/wake.hpp"
 
@@ -18,7 +19,8 @@ int start_for_interpreter() noexcept try {
   if (!engine::Runtime::get()) {
     if (engine::sys::thread_id() != engine::sys::call(SYS_getpid)) return EPERM;
     if (const int error = engine::interpose::hold()) return error;
-    if (const int error = engine::interpose::start_for_interpreter()) {
+    if (!engine::interpose::started_runtime()) {
+      const int error = errno;
       engine::interpose::release_hold();
       return error;
     }

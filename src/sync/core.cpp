@@ -9,6 +9,10 @@ Nanos now() noexcept {
   return engine::monotonic_now();
 }
 
+void SpinLock::wait() noexcept {
+  while (locked_.load(std::memory_order_relaxed)) engine::sys::call(SYS_sched_yield);
+}
+
 Outcome park(const void* address, Nanos deadline, uint8_t flags, const char* call,
              const Condition& condition) noexcept {
   if (flags & kCancellable) {

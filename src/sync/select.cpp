@@ -236,16 +236,7 @@ class Selecting {
     for (size_t i = 0; i < waits_.size(); ++i) descriptors[i + 1] = {waits_[i].fd, waits_[i].events, 0};
     selection_.waiter.announce(bell);
     announced();
-    long ready;
-    do {
-      engine::sys::Timespec left{};
-      if (deadline != kNever) {
-        const Nanos span = std::max<Nanos>(deadline - now(), 0);
-        left = {span / engine::kSecond, span % engine::kSecond};
-      }
-      ready = engine::sys::call(SYS_ppoll, descriptors.begin(), descriptors.size(),
-                                deadline == kNever ? nullptr : &left, nullptr, 0);
-    } while (ready == -EINTR);
+    const long ready = engine::poll_until({descriptors.begin(), descriptors.size()}, deadline);
     for (size_t i = 0; i < waits_.size(); ++i) waits_[i].revents = descriptors[i + 1].revents;
     // Whoever claimed the selection is done with the bell once it lets go of its channel, or its call is
     // over.

@@ -31,13 +31,14 @@ class Waiter {
     return engine::Wake::kReady;
   }
 
-  /// For a native thread that waits for descriptors too: wake() makes `bell`, an eventfd, readable.
+  /// For a native thread that waits for descriptors too: wake() makes `bell`, an eventfd, readable; -1: it is
+  /// not noticed.
   void announce(int bell) noexcept { bell_ = bell; }
 
   /// At most once. Any thread. REQUIRES: the caller holds a lock that the waiter takes before it goes away.
-  void wake() noexcept {
+  void wake(engine::Wake how = engine::Wake::kReady, engine::Turn turn = engine::Turn::kNext) noexcept {
     if (fiber_) {
-      fiber_->unpark(ticket_, engine::Wake::kReady, engine::Turn::kNext);
+      fiber_->unpark(ticket_, how, turn);
       return;
     }
     if (bell_ >= 0) {

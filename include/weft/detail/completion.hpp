@@ -55,13 +55,10 @@ class Completion {
   static constexpr uint32_t kDone = 1, kWaited = 2, kCalling = 4;
 
   WEFT_API Outcome wait_slowly(Nanos deadline, uint8_t flags, const char* call) noexcept;
-  void lock() noexcept;
-  void unlock() noexcept;
-
   Destroy destroy_;
   std::atomic<uint32_t> references_{1};
   std::atomic<uint32_t> state_{0};
-  std::atomic<bool> locked_{false};  // guards callbacks_, for a few instructions
+  SpinLock lock_;  // guards callbacks_
   std::atomic<bool> observed_{false};
   Callback* callbacks_ = nullptr;
 };

@@ -51,6 +51,20 @@ Nanos deadline_at(const std::chrono::time_point<Clock, Duration>& time) noexcept
   return deadline_after(time - Clock::now());
 }
 
+/// For a few instructions in which nothing is called. Used in libweft only.
+class SpinLock {
+ public:
+  void lock() noexcept {
+    while (locked_.exchange(true, std::memory_order_acquire)) wait();
+  }
+  void unlock() noexcept { locked_.store(false, std::memory_order_release); }
+
+ private:
+  void wait() noexcept;  // until it looks free
+
+  std::atomic<bool> locked_{false};
+};
+
 // --- Waiting at an address: engine::ParkingLot.
 
 struct Condition {

@@ -63,8 +63,6 @@ class Descriptor {
   bool enter() noexcept;
   void leave() noexcept;
   WEFT_API void close_slowly() noexcept;
-  void lock() noexcept;
-  void unlock() noexcept;
   void announce(Waiter& waiter) noexcept;
   Outcome wait(short events, Nanos deadline, const char* call) noexcept;
   template <typename Attempt>
@@ -74,7 +72,7 @@ class Descriptor {
 
   int fd_ = -1;
   std::atomic<uint32_t> state_{kGone};
-  std::atomic<bool> locked_{false};  // guards waiters_, for a few instructions
+  SpinLock lock_;  // guards waiters_
   Waiter* waiters_ = nullptr;
 };
 
