@@ -144,16 +144,19 @@ bool Python::is_interpreter_object(const char* name) const noexcept {
   return strcmp(name, linker_name_) == 0 || strcmp(name, object_path_) == 0;
 }
 
-bool Python::may_begin_thread(void* (*start)(void*), void* argument) const noexcept {
-  if (at_least(3, 13) || !finalizing() || !is_interpreter_object(reinterpret_cast<const void*>(start)))
-    return true;
-  // The argument of pythread_wrapper(). Python's threads have one of their own; faulthandler's, which has no
-  // state and which finalisation waits for, has none.
+bool Python::may_begin_thread(void* (*start)(void*)) const noexcept {
+  return at_least(3, 13) || !finalizing() || !is_interpreter_object(reinterpret_cast<const void*>(start));
+}
+
+bool Python::is_watchdog(void* (*start)(void*), void* argument) const noexcept {
+  if (!is_interpreter_object(reinterpret_cast<const void*>(start))) return false;
+  // The argument of pythread_wrapper(). Python's threads have one of their own; faulthandler's has none.
   struct {
     void (*function)(void*);
     void* argument;
   } callback;
-  return !read_memory(reinterpret_cast<uintptr_t>(argument), callback) || !callback.argument;
+  return read_memory(reinterpret_cast<uintptr_t>(argument), callback) && !callback.argument &&
+         is_interpreter_object(reinterpret_cast<const void*>(callback.function));
 }
 
 bool Python::running_fiber_holds_gil() const noexcept {

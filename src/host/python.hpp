@@ -60,7 +60,10 @@ class Python {
   /// (and 3.12.0) frees the states of all threads as it finalises, and a thread that has not begun by then
   /// would write to its own (CPython issue 108987). OS threads begin at once and are ended when they ask for
   /// the GIL; a fiber may not have had its turn. It is to be ended without the call.
-  bool may_begin_thread(void* (*start)(void*), void* argument) const noexcept;
+  bool may_begin_thread(void* (*start)(void*)) const noexcept;
+  /// Whether a thread that is about to be created is that of faulthandler.dump_traceback_later(). It has no
+  /// thread state, never asks for the GIL, and is to run when nothing else can.
+  bool is_watchdog(void* (*start)(void*), void* argument) const noexcept;
 
   const PythonApi& api() const noexcept { return api_; }
   /// Null where the layout of this version is not known or does not fit.

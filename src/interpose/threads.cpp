@@ -68,7 +68,7 @@ namespace {
 void* thread_main(void* argument) {
   const auto start = reinterpret_cast<StartRoutine>(Carrier::running_fiber()->attachment);
   const host::Python* python = host::Python::present();
-  if (python && !python->may_begin_thread(start, argument)) end_fiber(nullptr);
+  if (python && !python->may_begin_thread(start)) end_fiber(nullptr);
   end_fiber(start(argument));
 }
 
@@ -157,6 +157,11 @@ int routed::pthread_create(pthread_t* thread, const pthread_attr_t* attributes, 
       count_native_thread();
       return real::pthread_create(thread, attributes, start, argument);
     }
+  }
+  const host::Python* python = host::Python::present();
+  if (python && python->is_watchdog(start, argument)) {
+    count_native_thread();
+    return real::pthread_create(thread, attributes, start, argument);
   }
   ErrnoKeeper keeper;
   size_t stack_size = 0;
