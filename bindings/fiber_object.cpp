@@ -17,8 +17,11 @@ namespace weft::python {
 namespace {
 
 PyTypeObject* g_type = nullptr;
-PyObject* g_package = nullptr;  // "weft._"
-PyObject* g_threads = nullptr;  // threading._active: the objects of threads, by their numbers
+PyObject* g_package = nullptr;     // "weft._"
+PyObject* g_threading = nullptr;   // vars(threading)
+PyObject* g_threads = nullptr;     // threading._active: the objects of threads, by their numbers
+PyObject* g_trace_hook = nullptr;  // names in it
+PyObject* g_profile_hook = nullptr;
 
 // Gives the interpreter's record of this thread away, and with it the GIL.
 void leave_interpreter() noexcept {
@@ -36,6 +39,19 @@ void forget_thread_object() noexcept {
   if (!number || (PyDict_Contains(g_threads, number) == 1 && PyDict_DelItem(g_threads, number) != 0))
     PyErr_Clear();
   Py_XDECREF(number);
+}
+
+// Debuggers, coverage and profilers come into new threads by threading.settrace() and setprofile(), which
+// threading follows in the threads that it starts.
+void follow_hook(PyObject* hook, const char* setter) noexcept {
+  PyObject* function = PyDict_GetItemWithError(g_threading, hook);
+  PyObject* set = PySys_GetObject(setter);
+  if (!function || function == Py_None || !set) return;
+  Py_INCREF(function);
+  PyObject* answer = PyObject_CallOneArg(set, function);
+  if (!answer) PyErr_WriteUnraisable(set);
+  Py_XDECREF(answer);
+  Py_DECREF(function);
 }
 
 // OSError with ECANCELED.
@@ -66,6 +82,8 @@ void PythonTask::run(Task& task) {
 }
 
 void FiberObject::execute() {
+  follow_hook(g_trace_hook, "settrace");
+  follow_hook(g_profile_hook, "setprofile");
   result_ = call_in_context(context_, callable_, arguments_, keywords_, &exception_);
   // A C function that is the fiber's own: there was no frame to raise in.
   if (exception_ && task().cancel_requested() && is_cancelled_call(exception_)) {
@@ -393,6 +411,8 @@ void add_fibers(nb::module_& m) {
       .def("__repr__", &FiberObject::repr);
 
   g_package = PyUnicode_InternFromString("weft._");
+  g_trace_hook = PyUnicode_InternFromString("_trace_hook");
+  g_profile_hook = PyUnicode_InternFromString("_profile_hook");
   PyObject* spawn = PyCFunction_NewEx(&g_spawn, nullptr, m.attr("__name__").ptr());
   m.attr("spawn") = nb::steal(spawn);
   m.def("current", &current,
@@ -402,7 +422,8 @@ void add_fibers(nb::module_& m) {
   m.def("yield_now", &yield_now, "Let every other fiber run that is ready. No cancellation point.");
 }
 
-void set_thread_table(nb::handle threads) {
+void set_threading(nb::handle names, nb::handle threads) {
+  g_threading = names.ptr();
   g_threads = threads.ptr();
 }
 

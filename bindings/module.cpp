@@ -17,11 +17,13 @@ namespace {
 bool g_started = false;
 bool g_shut_down = false;
 
-// What the second half of starting needs of the interpreter: threading's table, and a better name for threads
-// that it did not start.
+// What the second half of starting needs of the interpreter: what threading knows, and a better name for
+// threads that it did not start.
 void introduce_fibers() {
   nb::module_ start = nb::module_::import_("weft._threads");
-  set_thread_table(nb::object(start.attr("introduce")()).release());
+  nb::object names = start.attr("introduce")();
+  nb::object threads = names["_active"];
+  set_threading(names.release(), threads.release());
 }
 
 }  // namespace

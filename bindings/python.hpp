@@ -70,8 +70,8 @@ void unwrap_lock_waits() noexcept;
 /// The thread state is about to go.
 void forget_tracers(PyThreadState* state) noexcept;
 
-/// threading._active: the objects of threads, by their numbers.
-void set_thread_table(nb::handle threads);
+/// What is known of `threading`: its names, and of those _active, the objects of threads by their numbers.
+void set_threading(nb::handle names, nb::handle threads);
 
 void add_fibers(nb::module_& module);
 void add_scopes(nb::module_& module);

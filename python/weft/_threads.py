@@ -19,10 +19,10 @@ class _SpawnedThread(threading._DummyThread):
             self._name = fiber.name
 
 
-def introduce() -> dict[int, Any]:
-    """Called once, when the runtime starts."""
+def introduce() -> dict[str, Any]:
+    """Called once, when the runtime starts; returns the names of `threading`."""
     threading._DummyThread = _SpawnedThread  # type: ignore[misc]
     import atexit
 
     atexit.register(_weft._shut_down)
-    return threading._active  # type: ignore[attr-defined, no-any-return]
+    return vars(threading)
