@@ -178,7 +178,7 @@ void add_scopes(nb::module_& m) {
           nb::sig("def __exit__(self, *args: object) -> None"));
   nb::class_<GroupObject>(m, "_Group", nb::is_final())
       .def(nb::init<>())
-      .def("spawn", &GroupObject::spawn, nb::arg("function"), nb::arg("args"), nb::arg("kwargs"))
+      .def("spawn", &GroupObject::spawn)
       .def("failures", &GroupObject::failures)
       .def("cancel", &GroupObject::cancel)
       .def("join", [](GroupObject& self) { return static_cast<int>(self.join()); });
@@ -198,7 +198,8 @@ void add_scopes(nb::module_& m) {
       },
       nb::arg("file"), nb::arg("timeout") = nb::none(),
       "Wait until a descriptor, or an object with fileno(), can be written to. As wait_readable().");
-  m.def("to_thread", &to_thread, nb::arg("function"), nb::arg("args"), nb::arg("kwargs"),
+  // Its parameters have no names: a keyword "function" is the function's.
+  m.def("to_thread", &to_thread,
         nb::sig("def to_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T"),
         "Call function(*args, **kwargs) on an OS thread while this fiber waits and others run.\n\n"
         "For what computes in C without the GIL, or blocks where nothing is patched. No cancellation point: "

@@ -342,6 +342,18 @@ def test_to_thread_runs_elsewhere():
         weft.to_thread(lambda: 1 / 0)
 
 
+def test_keywords_are_all_the_functions():
+    def give(**keywords):
+        return keywords
+
+    every = {"function": 1, "args": 2, "kwargs": 3, "self": 4}
+    assert weft.spawn(give, **every).result() == every
+    assert weft.to_thread(give, **every) == every
+    with weft.TaskGroup() as group:
+        fiber = group.spawn(give, **every)
+    assert fiber.result() == every
+
+
 def test_fork_from_a_fiber():
     import os
 
