@@ -334,7 +334,7 @@ namespace {
 
 PyMethodDef g_spawn = {"spawn", reinterpret_cast<PyCFunction>(reinterpret_cast<void*>(&FiberObject::spawn)),
                        METH_FASTCALL | METH_KEYWORDS,
-                       "spawn(function, /, *args, name=None, **kwargs) -> Fiber\n--\n\n"
+                       "spawn(function, /, *args, name=None, **kwargs)\n--\n\n"
                        "Run function(*args, **kwargs) in a new fiber; return its handle at once.\n\n"
                        "The fiber inherits a copy of the caller's contextvars. The first call starts the\n"
                        "runtime and must be made on the main thread, later ones on any."};

@@ -1,6 +1,7 @@
 """Reads the docstrings of the installed package, and writes them as Markdown. For generate-reference."""
 
 import ast
+import importlib.util
 import inspect
 import re
 from pathlib import Path
@@ -33,6 +34,16 @@ def native_signature(name, overloads, method):
     return shortened(text.removeprefix("def "), method), doc or ""
 
 
+def stub_signature(name):
+    """Of a function of the extension module: the interpreter keeps no types, the stub has them."""
+    stub = Path(importlib.util.find_spec("weft").origin).with_name("_weft.pyi")
+    for node in ast.parse(stub.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+            return shortened(re.sub(r"([\w\]])=", r"\1 = ", f"{name}({ast.unparse(node.args)})") + returns, False)
+    raise DocumentError(f"{name}: the stub does not have it")
+
+
 def shortened(text, method):
     text = re.sub(r"\b(weft\._weft|weft|typing|collections\.abc|_weft)\.", "", text)
     return re.sub(r"\((self|/)(, )?", "(", text, count=1) if method else text
@@ -44,13 +55,8 @@ def signature(name, thing, method=False):
     if hasattr(thing, "__nb_signature__"):
         return native_signature(name, thing.__nb_signature__, method)
     doc = inspect.cleandoc(thing.__doc__ or "")  # not inspect.getdoc(), which takes that of a base
-    if inspect.isbuiltin(thing):  # says it itself, above its text
-        first, _, rest = doc.partition("\n")
-        if not first.startswith(f"{short}("):
-            if not thing.__text_signature__:
-                raise DocumentError(f"{name}: a built-in function without a signature")
-            return short + thing.__text_signature__, doc
-        return first, rest.removeprefix("--").strip()
+    if inspect.isbuiltin(thing):
+        return stub_signature(short), doc
     text = re.sub(r"['\"]", "", str(inspect.signature(thing)))
     return shortened(short + text, method), doc
 

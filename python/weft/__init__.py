@@ -10,6 +10,7 @@ from weft import _weft
 from weft._errors import Cancelled, Closed, Timeout
 
 _weft._set_exceptions(Cancelled, Timeout, Closed)
+_weft._publish_functions()
 
 from weft._groups import TaskGroup  # noqa: E402
 from weft._map import map  # noqa: E402
