@@ -31,6 +31,30 @@ def is_open(number):
     return True
 
 
+def _in_spawned(function, name=None):
+    return weft.spawn(function, name=name).result()
+
+
+def _in_thread(function, name=None):
+    results = []
+    with weft.patched():
+        thread = threading.Thread(target=lambda: results.extend([_is_os_thread(), function()]), name=name)
+        thread.start()
+        thread.join()
+    assert results[0] is False
+    return results[1]
+
+
+def _is_os_thread():
+    return os.path.isdir(f"/proc/self/task/{threading.get_native_id()}")
+
+
+@pytest.fixture(params=[_in_spawned, _in_thread], ids=["spawned", "thread"])
+def run(request):
+    """run(function, name=None): what it returns in a fiber of either kind."""
+    return request.param
+
+
 async def _nothing():
     pass
 

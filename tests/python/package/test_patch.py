@@ -140,6 +140,23 @@ except RuntimeError as error:
     assert "take gevent.monkey.patch_all() out" in done.stdout
 
 
+def test_where_eventlet_has_patched_it_says_so():
+    program = """
+import eventlet
+eventlet.monkey_patch()
+import weft
+for patch in (weft.patch, weft.patched().__enter__):
+    try:
+        patch()
+    except RuntimeError as error:
+        print(error)
+print(weft.is_patched(), weft.running())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.count("take eventlet.monkey_patch() out") == 2
+    assert done.stdout.splitlines()[-1] == "False False"
+
+
 CALLS = {
     "recv": lambda s: s.recv(1),
     "makefile": lambda s: s.makefile("rb").readline(),
