@@ -12,10 +12,10 @@ class Event {
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
 
-  bool is_set() const noexcept { return set_.load(std::memory_order_acquire) != 0; }
+  bool is_set() const noexcept { return state_.load(std::memory_order_acquire) & kSet; }
   /// Wakes everybody who waits; until reset() nobody waits any more.
   WEFT_API void set() noexcept;
-  void reset() noexcept { set_.store(0, std::memory_order_relaxed); }
+  void reset() noexcept { state_.fetch_and(~kSet, std::memory_order_relaxed); }
 
   void wait() {
     if (!is_set()) detail::raise(wait_slowly(detail::kNever));
@@ -37,7 +37,9 @@ class Event {
   }
   WEFT_API detail::Outcome wait_slowly(detail::Nanos deadline) noexcept;
 
-  std::atomic<uint32_t> set_{0};
+  // How often it was set, and whether it is.
+  static constexpr uint32_t kSet = 1, kTime = 2;
+  std::atomic<uint32_t> state_{0};
 };
 
 /// Counts down, once, to zero; waiters wait for that. Waiting is a cancellation point. Any thread.

@@ -18,7 +18,7 @@ class SharedMutex {
     if (!try_lock()) lock_slowly(detail::kNever);
   }
   bool try_lock() noexcept {
-    uint32_t expected = state_.load(std::memory_order_relaxed);
+    uint64_t expected = state_.load(std::memory_order_relaxed);
     return (expected & (kWriter | kReaders)) == 0 &&
            state_.compare_exchange_strong(expected, expected | kWriter, std::memory_order_acquire,
                                           std::memory_order_relaxed);
@@ -33,8 +33,8 @@ class SharedMutex {
     if (!try_lock_shared()) lock_shared_slowly(detail::kNever);
   }
   bool try_lock_shared() noexcept {
-    uint32_t seen = state_.load(std::memory_order_relaxed);
-    while (!(seen & (kWriter | kWritersWait)))
+    uint64_t seen = state_.load(std::memory_order_relaxed);
+    while (!(seen & (kWriter | kWaitingWriters)))
       if (state_.compare_exchange_weak(seen, seen + kReader, std::memory_order_acquire,
                                        std::memory_order_relaxed))
         return true;
@@ -47,13 +47,15 @@ class SharedMutex {
   WEFT_API void unlock_shared() noexcept;
 
  private:
-  static constexpr uint32_t kWriter = 1, kWritersWait = 2, kReader = 4, kReaders = ~uint32_t{3};
+  // One word, so that the last waiting writer to go and the first to come agree on whether readers may enter.
+  static constexpr uint64_t kWriter = 1, kWaitingWriter = 2, kReader = uint64_t{1} << 32,
+                            kReaders = ~(kReader - 1), kWaitingWriters = kReader - kWaitingWriter;
 
   WEFT_API bool lock_slowly(detail::Nanos deadline) noexcept;
   WEFT_API bool lock_shared_slowly(detail::Nanos deadline) noexcept;
 
-  std::atomic<uint32_t> state_{0};            // readers park at its address
-  std::atomic<uint32_t> waiting_writers_{0};  // writers at this one
+  std::atomic<uint64_t> state_{0};  // readers park at its address
+  char writers_ = 0;                // writers at this one
 };
 
 }  // namespace weft

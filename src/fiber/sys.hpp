@@ -51,6 +51,7 @@ struct Timespec {
 /// Sleeps while *word == expected, until woken, a signal, or the absolute CLOCK_MONOTONIC time `deadline`
 /// (nanoseconds; INT64_MAX: none). Returns 0, -EAGAIN, -EINTR or -ETIMEDOUT.
 inline long futex_wait(const void* word, uint32_t expected, int64_t deadline = INT64_MAX) noexcept {
+  deadline = deadline < 0 ? 0 : deadline;  // the kernel takes no other
   const Timespec until{deadline / 1'000'000'000, deadline % 1'000'000'000};
   return call(SYS_futex, word, kFutexWaitBitsetPrivate, expected, deadline == INT64_MAX ? nullptr : &until,
               nullptr, 0xffffffffu);

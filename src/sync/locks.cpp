@@ -69,14 +69,21 @@ void Semaphore::release(uint32_t count) noexcept {
 }
 
 void Event::set() noexcept {
-  if (set_.exchange(1, std::memory_order_acq_rel) == 0) wake(&set_);
+  uint32_t seen = state_.load(std::memory_order_relaxed);
+  do {
+    if (seen & kSet) return;
+  } while (!state_.compare_exchange_weak(seen, (seen + kTime) | kSet, std::memory_order_acq_rel,
+                                         std::memory_order_relaxed));
+  wake(&state_);
 }
 
 Outcome Event::wait_slowly(Nanos deadline) noexcept {
-  // Woken is enough: it may have been reset since.
-  const Condition unset{[](void* self) noexcept { return !static_cast<Event*>(self)->is_set(); }, this};
-  const Outcome outcome = park(&set_, deadline, kCancellable, "Event::wait", unset);
-  return outcome != Outcome::kReady && is_set() ? Outcome::kReady : outcome;
+  // That it was set is enough: it may have been reset since.
+  const uint32_t before = state_.load(std::memory_order_acquire);
+  return await(&state_, deadline, kCancellable, "Event::wait", [&]() noexcept {
+    const uint32_t seen = state_.load(std::memory_order_acquire);
+    return (seen & kSet) || seen != before;
+  });
 }
 
 bool Latch::try_count_down(uint32_t by) noexcept {
@@ -121,34 +128,29 @@ Outcome Barrier::arrive(bool* last) noexcept {
 }
 
 bool SharedMutex::lock_slowly(Nanos deadline) noexcept {
-  waiting_writers_.fetch_add(1, std::memory_order_relaxed);
-  const auto busy = [this]() noexcept { return (state_.load() & (kWriter | kReaders)) != 0; };
+  state_.fetch_add(kWaitingWriter, std::memory_order_relaxed);
+  const Condition busy{[](void* self) noexcept {
+                         return (static_cast<SharedMutex*>(self)->state_.load() & (kWriter | kReaders)) != 0;
+                       },
+                       this};
   uint8_t flags = kUncancellable;
-  bool locked = false;
-  for (;;) {
-    state_.fetch_or(kWritersWait, std::memory_order_relaxed);
-    if ((locked = try_lock())) break;
-    const Condition condition{[](void* self) noexcept { return (*static_cast<decltype(busy)*>(self))(); },
-                              const_cast<void*>(static_cast<const void*>(&busy))};
-    if (park(&waiting_writers_, deadline, flags, "SharedMutex::lock", condition) == Outcome::kTimeout) {
+  bool locked;
+  while (!(locked = try_lock())) {
+    if (park(&writers_, deadline, flags, "SharedMutex::lock", busy) == Outcome::kTimeout) {
       locked = try_lock();
       break;
     }
     flags = kAhead;
   }
-  if (waiting_writers_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-    // The last who waited: readers may come again. A writer that queues meanwhile sets the bit anew.
-    state_.fetch_and(~kWritersWait, std::memory_order_release);
-    if (waiting_writers_.load() > 0) state_.fetch_or(kWritersWait, std::memory_order_relaxed);
-    if (!locked) wake(&state_);
-  }
+  const uint64_t former = state_.fetch_sub(kWaitingWriter, std::memory_order_acq_rel);
+  if (!locked && (former & kWaitingWriters) == kWaitingWriter) wake(&state_);  // readers may come again
   return locked;
 }
 
 void SharedMutex::unlock() noexcept {
-  const uint32_t former = state_.fetch_and(~kWriter, std::memory_order_release);
+  const uint64_t former = state_.fetch_and(~kWriter, std::memory_order_acq_rel);
   WEFT_ASSERT((former & kWriter) && "weft::SharedMutex::unlock: it was not locked");
-  if (wake(&waiting_writers_, 1) == 0) wake(&state_);
+  if (wake(&writers_, 1) == 0) wake(&state_);
 }
 
 bool SharedMutex::lock_shared_slowly(Nanos deadline) noexcept {
@@ -156,7 +158,7 @@ bool SharedMutex::lock_shared_slowly(Nanos deadline) noexcept {
   while (!try_lock_shared()) {
     const Condition barred{
         [](void* self) noexcept {
-          return (static_cast<SharedMutex*>(self)->state_.load() & (kWriter | kWritersWait)) != 0;
+          return (static_cast<SharedMutex*>(self)->state_.load() & (kWriter | kWaitingWriters)) != 0;
         },
         this};
     if (park(&state_, deadline, flags, "SharedMutex::lock_shared", barred) == Outcome::kTimeout)
@@ -167,9 +169,9 @@ bool SharedMutex::lock_shared_slowly(Nanos deadline) noexcept {
 }
 
 void SharedMutex::unlock_shared() noexcept {
-  const uint32_t former = state_.fetch_sub(kReader, std::memory_order_release);
+  const uint64_t former = state_.fetch_sub(kReader, std::memory_order_acq_rel);
   WEFT_ASSERT((former & kReaders) && "weft::SharedMutex::unlock_shared: it was not locked");
-  if ((former & kReaders) == kReader && wake(&waiting_writers_, 1) == 0) wake(&state_);
+  if ((former & kReaders) == kReader && wake(&writers_, 1) == 0) wake(&state_);
 }
 
 }  // namespace weft

@@ -6,6 +6,7 @@
 // code.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -18,6 +19,8 @@ namespace weft::detail {
 /// Nanoseconds of CLOCK_MONOTONIC; kNever: without end.
 using Nanos = int64_t;
 inline constexpr Nanos kNever = INT64_MAX;
+/// A deadline that has passed. Not 0, by which some functions are told not to wait.
+inline constexpr Nanos kPast = 1;
 
 /// How a wait ended.
 enum class Outcome : uint8_t {
@@ -40,15 +43,16 @@ template <typename Rep, typename Period>
 Nanos deadline_after(std::chrono::duration<Rep, Period> span) noexcept {
   using Seconds = std::chrono::duration<double>;
   if (!(Seconds(span).count() < 9.0e9)) return kNever;  // 285 years, and NaN
-  if (Seconds(span).count() < -9.0e9) return 0;
-  return now() + std::chrono::duration_cast<std::chrono::nanoseconds>(span).count();
+  if (!(Seconds(span).count() > -9.0e9)) return kPast;
+  return std::max(now() + std::chrono::duration_cast<std::chrono::nanoseconds>(span).count(), kPast);
 }
 
 /// A time point of any clock; a clock that is set later is not followed.
 template <typename Clock, typename Duration>
 Nanos deadline_at(const std::chrono::time_point<Clock, Duration>& time) noexcept {
   if (time == std::chrono::time_point<Clock, Duration>::max()) return kNever;
-  return deadline_after(time - Clock::now());
+  const auto present = Clock::now();
+  return time <= present ? kPast : deadline_after(time - present);
 }
 
 /// For a few instructions in which nothing is called. Used in libweft only.
@@ -58,6 +62,8 @@ class SpinLock {
     while (locked_.exchange(true, std::memory_order_acquire)) wait();
   }
   void unlock() noexcept { locked_.store(false, std::memory_order_release); }
+  /// In a fork child: whoever held it is gone.
+  void reset() noexcept { locked_.store(false, std::memory_order_relaxed); }
 
  private:
   void wait() noexcept;  // until it looks free

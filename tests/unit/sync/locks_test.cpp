@@ -208,6 +208,23 @@ TEST_F(Locks, EventWaiterGoesOnThoughItWasResetAtOnce) {
   EXPECT_TRUE(waiter.join_for(10s));
 }
 
+TEST_F(Locks, TimesThatHaveLongPassedAreOver) {
+  using Far = std::chrono::time_point<std::chrono::system_clock>;
+  const auto all = [] {
+    Event event;
+    Mutex mutex;
+    Channel<int> channel;
+    EXPECT_FALSE(event.wait_until(Far{}));
+    EXPECT_FALSE(event.wait_until(Far::min()));
+    EXPECT_FALSE(event.wait_for(-100000h));
+    const std::lock_guard guard(mutex);
+    EXPECT_FALSE(mutex.try_lock_for(-100000h));
+    EXPECT_FALSE(channel.receive_for(-100000h));
+  };
+  spawn(all).result();
+  std::thread(all).join();
+}
+
 TEST_F(Locks, LatchCountsDown) {
   Latch latch(8);
   everywhere(6, [&] { latch.arrive_and_wait(); });
@@ -269,6 +286,26 @@ TEST_F(Locks, SharedMutexHasManyReadersOrOneWriter) {
   });
   EXPECT_EQ(count, 12 * 60);
   EXPECT_GT(most_readers, 1);
+}
+
+TEST_F(Locks, SharedMutexLetsReadersInWhenNoWriterWaits) {
+  Runtime runtime({.carriers = 3});
+  SharedMutex mutex;
+  std::vector<Fiber<>> all;
+  for (int i = 0; i < 6; ++i)
+    all.push_back(spawn(
+        [&, i] {
+          for (int round = 0; round < 300; ++round) {
+            if (i % 2)
+              std::shared_lock(mutex).unlock();
+            else if (round % 3 == 0 ? mutex.try_lock_for(1us) : (mutex.lock(), true))
+              mutex.unlock();
+          }
+        },
+        {.carrier = i % 3}));
+  for (auto& fiber : all) fiber.result();
+  EXPECT_TRUE(mutex.try_lock_shared()) << "a writer is waited for that there is not";
+  mutex.unlock_shared();
 }
 
 TEST_F(Locks, AWaitingWriterKeepsNewReadersOutUntilItGivesUp) {
