@@ -141,6 +141,7 @@ class Fiber {
     join();
     task_->observe();
     if (task_->error) std::rethrow_exception(task_->error);
+    if (task_->end == detail::Task::End::kCancelled) throw Cancelled();  // it did not survive a fork
     if constexpr (std::is_void_v<R>)
       return;
     else

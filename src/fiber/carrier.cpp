@@ -3,10 +3,12 @@
 #include <sched.h>
 
 #include <csignal>
+#include <cstdlib>
 
 #include "fiber/assert.hpp"
 #include "fiber/crew.hpp"
 #include "fiber/monitor.hpp"
+#include "fiber/native_thread.hpp"
 #include "fiber/parking_lot.hpp"
 #include "fiber/sys.hpp"
 
@@ -59,6 +61,7 @@ bool Carrier::attach() noexcept {
   thread_id_ = sys::thread_id();
   main_ = running_ = main;
   now();
+  alive_.store(0, std::memory_order_relaxed);
   thread.carrier = this;
   attached_.store(true, std::memory_order_release);
   if (Monitor* monitor = monitor_.load(std::memory_order_acquire)) monitor->carrier_woke();
@@ -95,13 +98,18 @@ inline void Carrier::enqueue(Fiber& fiber, Turn turn) noexcept {
 
 void Carrier::adopt(Fiber& fiber) noexcept {
   fiber.carrier_ = this;
-  if (takes_no_signals_) fiber.identity_.signal_mask = ~uint64_t{0};
 }
 
-void Carrier::start(Fiber& fiber) noexcept {
+bool Carrier::start(Fiber& fiber) noexcept {
+  uint32_t alive = alive_.load(std::memory_order_relaxed);
+  do {
+    if (alive & kClosed) return false;
+  } while (
+      !alive_.compare_exchange_weak(alive, alive + 1, std::memory_order_acq_rel, std::memory_order_relaxed));
   if (&fiber.carrier() != this) adopt(fiber);
   fiber.retain();
   make_ready(fiber, Turn::kNext);
+  return true;
 }
 
 template <Turn turn>
@@ -173,8 +181,10 @@ inline bool Carrier::count_switch() noexcept {
 bool Carrier::take_new(bool steal) noexcept {
   Crew* crew = crew_.load(std::memory_order_relaxed);
   Fiber* fiber = crew ? crew->take(*this, steal) : nullptr;
-  if (fiber) enqueue(*fiber, Turn::kInOrder);
-  return fiber != nullptr;
+  if (!fiber) return false;
+  alive_.fetch_add(1, std::memory_order_relaxed);
+  enqueue(*fiber, Turn::kInOrder);
+  return true;
 }
 
 // What a busy carrier does every kPollInterval switches, and in part whenever attention is asked for.
@@ -244,8 +254,8 @@ void Carrier::suspend() noexcept {
 
 Fiber* Carrier::wait_for_ready() noexcept {
   reap();
-  // While all are parked the OS thread takes each signal that one of them would.
-  apply_signal_mask(census_.blocked_by_all());
+  // While all are parked the OS thread takes each signal that one of them would. An engine's own takes none.
+  apply_signal_mask(takes_no_signals_ ? kAllSignals : census_.blocked_by_all());
   for (;;) {
     tend_at_ = switches_.load(std::memory_order_relaxed) + kPollInterval;
     attend();
@@ -299,6 +309,7 @@ uint64_t Carrier::open_signal_mask(uint64_t mask) noexcept {
 
 // A busy carrier takes now and then what the running fiber blocks and another would take.
 void Carrier::let_signals_in() noexcept {
+  if (takes_no_signals_) return;
   if (census_.blocked_by_all() == kernel_mask_) [[likely]]
     return;
   apply_signal_mask(census_.blocked_by_all());
@@ -334,16 +345,29 @@ void Carrier::fiber_entry(transfer_t) noexcept {
   Fiber& self = *carrier.running_;
   self.sanitizer_.enter();
   carrier.census_.add(self.identity_.signal_mask);
-  ++carrier.alive_;
   void* result = self.entry_(self.argument_);
   Carrier::current()->exit_fiber(result);
 }
 
+// Natively a process lives until its last thread is gone.
+void Carrier::end_process(Fiber& main) noexcept {
+  for (;;) {
+    Fiber* other = nullptr;
+    Fiber::for_each([&](Fiber& fiber) {
+      if (&fiber != &main && !fiber.is_main() && !fiber.done()) other = &fiber;
+    });
+    if (!other) exit(0);
+    ParkingLot::instance().park(&other->done_word(), kNever, kUninterruptible,
+                                {WaitKind::kJoin, "pthread_exit", other},
+                                [&]() noexcept { return !other->done(); });
+  }
+}
+
 void Carrier::exit_fiber(void* result) noexcept {
   Fiber& self = *running_;
-  WEFT_ASSERT(!self.is_main());
+  if (&self == main_) end_process(self);
   census_.remove(self.identity_.signal_mask);
-  if (--alive_ == 0) ParkingLot::instance().wake_all(&alive_);
+  if (alive_.fetch_sub(1, std::memory_order_acq_rel) == 1) ParkingLot::instance().wake_all(&alive_);
   self.result_ = result;
   Fiber::count_done();
   self.state_.store(Fiber::State::kDone, std::memory_order_release);
@@ -397,9 +421,12 @@ Wake Carrier::park(Nanos deadline) noexcept {
 }
 
 void Carrier::wait_until_alone() noexcept {
-  while (alive_ > 0)
+  uint32_t none = 0;
+  while (!alive_.compare_exchange_strong(none, kClosed, std::memory_order_acq_rel)) {
     ParkingLot::instance().park(&alive_, kNever, kUninterruptible, {WaitKind::kJoin, "the carrier's end"},
-                                [this]() noexcept { return alive_ > 0; });
+                                [this]() noexcept { return alive_.load() > 0; });
+    none = 0;
+  }
 }
 
 Wake Carrier::sleep_until(Nanos deadline, uint8_t flags, const char* call) noexcept {
@@ -435,7 +462,8 @@ void Carrier::reset_after_fork() noexcept {
   sleeping_.store(false, std::memory_order_relaxed);
   zombie_ = nullptr;
   pinned_calls_.reset_after_fork();
-  alive_ = survivor.is_main() ? 0 : 1;
+  alive_.store(survivor.is_main() ? 0 : 1, std::memory_order_relaxed);
+  takes_no_signals_ = false;
   survivor.signals.pending.store(0, std::memory_order_relaxed);
   census_.clear();
   census_.add(survivor.identity_.signal_mask);

@@ -52,9 +52,10 @@ class Carrier {
   /// Makes the calling thread this carrier's, its present stack the main fiber. REQUIRES: it has no carrier.
   /// False with errno set when there is no block for the main fiber.
   bool attach() noexcept;
-  /// On the main fiber: returns when every fiber that started here has ended.
+  /// On the main fiber: returns when every fiber that was started here has ended. From then on start()
+  /// refuses.
   void wait_until_alone() noexcept;
-  /// For an OS thread of the engine's own: fibers that are started here block all signals.
+  /// For an OS thread of the engine's own: it blocks all signals while no fiber runs.
   void take_no_signals() noexcept { takes_no_signals_ = true; }
   /// The reverse of attach(). REQUIRES: called on the main fiber; no other fiber of this carrier is alive;
   /// the monitor does not watch it. Whoever destroys the carrier then makes sure that no other thread is
@@ -65,7 +66,8 @@ class Carrier {
   Fiber& running() const noexcept { return *running_; }
 
   /// Makes a new fiber ready, to run here whichever carrier it was made for. To be called once. Any thread.
-  void start(Fiber& fiber) noexcept;
+  /// False if the carrier is about to end: nothing has changed then.
+  bool start(Fiber& fiber) noexcept;
 
   /// For the crew it belongs to: `fiber`, which has not started, is to run here.
   void adopt(Fiber& fiber) noexcept;
@@ -89,7 +91,8 @@ class Carrier {
   /// Parks until `deadline`.
   Wake sleep_until(Nanos deadline, uint8_t flags, const char* call) noexcept;
 
-  /// Ends the running fiber, which must not be the main one. Its joiners see it done at once.
+  /// Ends the running fiber. Its joiners see it done at once. The end of the main one, or of the one that a
+  /// fork has made the main one, waits for all others, and is the end of the process, as with threads.
   [[noreturn]] void exit_fiber(void* result) noexcept;
 
   /// Puts an unparked fiber on the ready queue; from another thread, when the carrier next looks, which it is
@@ -181,6 +184,7 @@ class Carrier {
   void mask_and_jump_to(Fiber& next, bool dying) noexcept;
   void jump_to(Fiber& next, bool dying) noexcept;
   void reap() noexcept;
+  [[noreturn]] static void end_process(Fiber& main) noexcept;
   static void fiber_entry(transfer_t from) noexcept;
   void apply_signal_mask(uint64_t mask) noexcept;
   uint64_t exchange_signal_mask(uint64_t mask) noexcept;
@@ -208,7 +212,10 @@ class Carrier {
   Nanos last_poll_ = 0, last_tended_ = 0;
   int polls_skipped_ = 0;
   int thread_id_ = 0;
-  uint32_t alive_ = 0;  // fibers that have started and not ended
+  // Fibers that are this carrier's and have not ended; kClosed: no more are taken. Parked on by who waits for
+  // the last.
+  std::atomic<uint32_t> alive_{0};
+  static constexpr uint32_t kClosed = uint32_t{1} << 31;
   bool takes_no_signals_ = false;
 
   // Written by the carrier, read by others.

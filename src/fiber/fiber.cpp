@@ -104,8 +104,11 @@ class FiberTable {
       if (&fiber == survivor || fiber.state() == Fiber::State::kFree) continue;
       fiber.state_.store(Fiber::State::kDone, std::memory_order_relaxed);
       fiber.done_.store(1, std::memory_order_relaxed);
+      fiber.end_wait();  // who cancels it does not wake it
     }
+    ++forks_;
   }
+  uint32_t forks() const noexcept { return forks_; }
 
  private:
   // As many as the kernel itself allows threads.
@@ -145,6 +148,7 @@ class FiberTable {
 
   Fiber* blocks_ = nullptr;
   size_t capacity_ = 0;
+  uint32_t forks_ = 0;
   std::atomic<size_t> used_{0};
   std::atomic<uint64_t> created_{0}, alive_{0}, peak_{0};
   FutexLock lock_;
@@ -192,6 +196,9 @@ bool Fiber::is_block(const void* pointer) noexcept {
 }
 Fiber::Counts Fiber::counts() noexcept {
   return FiberTable::instance().counts();
+}
+uint32_t Fiber::forks() noexcept {
+  return FiberTable::instance().forks();
 }
 void Fiber::reset_after_fork(Fiber* survivor) noexcept {
   FiberTable::instance().reset_after_fork(survivor);

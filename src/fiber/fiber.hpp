@@ -226,6 +226,8 @@ class alignas(64) Fiber {
   /// In a fork child: every fiber but `survivor` is gone. None survives where a native thread forked.
   static void reset_after_fork(Fiber& survivor) noexcept { reset_after_fork(&survivor); }
   static void reset_after_fork() noexcept { reset_after_fork(nullptr); }
+  /// How many forks lie between this process and the one that started the engine.
+  static uint32_t forks() noexcept;
 
  private:
   friend class Carrier;

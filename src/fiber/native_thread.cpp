@@ -13,8 +13,9 @@ namespace {
 
 template <typename Function>
 Function* libc_function(const char* name, Function* fallback) noexcept {
-#ifdef WEFT_TSAN
-  // ThreadSanitizer follows threads by its interceptors.
+#if defined(WEFT_TSAN) || defined(WEFT_ASAN)
+  // The sanitizers know threads by their interceptors: without it ASan follows no switch of stacks there, and
+  // trips over its own marks at the first throw.
   static_cast<void>(name);
   return fallback;
 #else
@@ -30,10 +31,8 @@ Function* libc_function(const char* name, Function* fallback) noexcept {
 
 int start_native_thread(pthread_t& thread, const char* name, void* (*entry)(void*), void* argument) noexcept {
   static const auto create = libc_function("pthread_create", &pthread_create);
-  // The mask is the new thread's from its first instruction on. Signals 32 and 33 are libc's own: setuid()
-  // and its kin wait until each thread has answered the second (seen: a fork child's setgroups() waited for
-  // ever).
-  const uint64_t all = ~(uint64_t{3} << 31);
+  // The mask is the new thread's from its first instruction on.
+  const uint64_t all = kAllSignals;
   uint64_t former = 0;
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, &all, &former, sizeof all);
   const int error = create(&thread, nullptr, entry, argument);

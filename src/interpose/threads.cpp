@@ -29,25 +29,9 @@ const Settings* g_settings = nullptr;
 
 using StartRoutine = void* (*)(void*);
 
-// The main thread ends, or what a fork has made the main thread: natively the process lives until its last
-// thread is gone.
-[[noreturn]] void end_main(Fiber& self) noexcept {
-  for (;;) {
-    Fiber* other = nullptr;
-    Fiber::for_each([&](Fiber& fiber) {
-      if (&fiber != &self && !fiber.is_main() && !fiber.done()) other = &fiber;
-    });
-    if (!other) exit(0);
-    ParkingLot::instance().park(&other->done_word(), kNever, kUninterruptible,
-                                {WaitKind::kJoin, "pthread_exit", other},
-                                [&]() noexcept { return !other->done(); });
-  }
-}
-
 [[noreturn]] void end_fiber(void* result) noexcept {
   Fiber& self = *Carrier::running_fiber();
   run_key_destructors(self);
-  if (&self == &Carrier::current()->main_fiber()) end_main(self);
   Carrier::current()->exit_fiber(result);
 }
 

@@ -27,7 +27,6 @@ int start_for_interpreter() noexcept try {
   } else {
     engine::interpose::hold();
   }
-  engine::Runtime::get()->carrier().main_fiber().library_flags = engine::kInterruptible;
   return 0;
 } catch (const std::bad_alloc&) {
   return ENOMEM;
@@ -38,6 +37,28 @@ void set_revocation_hook(void (*hook)(Outcome) noexcept) noexcept {
   engine::set_revocation_hook(hook ? [](engine::Wake wake) noexcept {
     if (const auto present = g_hook.load(std::memory_order_acquire)) present(outcome_of(wake));
   } : static_cast<void (*)(engine::Wake) noexcept>(nullptr));
+}
+
+Interruptible::Interruptible() noexcept : fiber_(engine::Carrier::running_fiber()) {
+  auto* fiber = static_cast<engine::Fiber*>(fiber_);
+  if (fiber)
+    former_ =
+        std::exchange(fiber->library_flags,
+                      fiber == &fiber->carrier().main_fiber() ? uint8_t{engine::kInterruptible} : uint8_t{0});
+}
+
+Interruptible::~Interruptible() {
+  if (fiber_) static_cast<engine::Fiber*>(fiber_)->library_flags = former_;
+}
+
+void stay() noexcept {
+  for (;;) {
+    std::atomic<uint32_t> never{0};
+    if (engine::Fiber* fiber = switchable_fiber())
+      fiber->carrier().sleep_until(kNever, engine::kUninterruptible, "the end of the process");
+    else
+      engine::sys::futex_wait(&never, 0);
+  }
 }
 
 Outcome with_revocable_semaphore(const void* semaphore, void (*call)(void* argument),

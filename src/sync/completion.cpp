@@ -24,6 +24,12 @@ void Completion::complete() noexcept {
   if (state & kWaited) wake(&state_);
 }
 
+void Completion::lose() noexcept {
+  lock_.reset();
+  callbacks_ = nullptr;
+  state_.store(kDone, std::memory_order_relaxed);
+}
+
 Outcome Completion::wait_slowly(Nanos deadline, uint8_t flags, const char* call) noexcept {
   // Either complete() sees that there are waiters, or the condition sees that it is done.
   state_.fetch_or(kWaited, std::memory_order_acq_rel);

@@ -10,7 +10,7 @@ namespace weft::detail {
 namespace {
 
 struct Member : Callback {
-  GroupCore* group;
+  Ref<GroupCore> group;
   Ref<Task> task;
   Member* later = nullptr;
   Member* earlier = nullptr;
@@ -18,26 +18,35 @@ struct Member : Callback {
 
 }  // namespace
 
+// Belongs to the handle, and to each member until that has left.
 class GroupCore {
  public:
-  GroupCore() noexcept : owner_(switchable_fiber()) {}
-  ~GroupCore() { forget_failures(); }
+  GroupCore() noexcept : owner_(switchable_fiber()) {
+    if (owner_) owner_->retain();
+  }
   GroupCore(const GroupCore&) = delete;
   GroupCore& operator=(const GroupCore&) = delete;
+
+  void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
+  void release() noexcept {
+    if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+  }
 
   bool add(Task& task) noexcept {
     auto* member = new (std::nothrow) Member{};
     if (!member) return false;
-    member->group = this;
+    member->group = Ref<GroupCore>::share(*this);
     member->task = Ref<Task>::share(task);
     member->call = [](Callback& self, Completion&) noexcept {
       auto& ended = static_cast<Member&>(self);
-      ended.group->leave(ended);
+      const Ref<GroupCore> group = ended.group;
+      group->leave(ended);
     };
     bool cancelled;
     {
       engine::Guard guard(lock_);
       if (joined_) start_anew();
+      forget_lost();
       member->later = members_;
       if (members_) members_->earlier = member;
       members_ = member;
@@ -45,7 +54,10 @@ class GroupCore {
       cancelled = this->cancelled();
     }
     if (cancelled) task.cancel();
-    if (!task.add(*member)) leave(*member);
+    if (!task.add(*member)) {
+      const Ref<GroupCore> group = member->group;
+      leave(*member);
+    }
     return true;
   }
 
@@ -56,6 +68,10 @@ class GroupCore {
   bool cancelled() const noexcept { return cancelled_.load(std::memory_order_relaxed); }
 
   Outcome join() noexcept {
+    {
+      engine::Guard guard(lock_);
+      forget_lost();
+    }
     const auto empty = [this]() noexcept { return size_.load(std::memory_order_acquire) == 0; };
     Outcome outcome = await(&size_, kNever, kCancellable, "TaskGroup::join", empty);
     if (outcome == Outcome::kInterrupted) return outcome;  // the caller comes again
@@ -69,10 +85,7 @@ class GroupCore {
     }
     // The member that left last still holds the lock.
     engine::Guard guard(lock_);
-    if (scope_cancelled_) {
-      owner_->end_cancelled_scope();
-      scope_cancelled_ = false;
-    }
+    end_scope();
     if (outcome == Outcome::kReady) outcome = revocation();
     joined_ = true;
     return outcome;
@@ -84,7 +97,34 @@ class GroupCore {
     for (Member* member = failed_; member; member = member->later) visit(*member->task);
   }
 
+  // The handle is gone, or going.
+  void end() noexcept {
+    {
+      engine::Guard guard(lock_);
+      joined_ = true;
+      end_scope();
+    }
+    release();
+  }
+
  private:
+  ~GroupCore() {
+    forget_failures();
+    if (owner_) owner_->release();
+  }
+
+  void end_scope() noexcept {
+    if (!scope_cancelled_) return;
+    owner_->end_cancelled_scope();
+    scope_cancelled_ = false;
+  }
+  // In a fork child the members of before are gone, and so is what they would have called.
+  void forget_lost() noexcept {
+    if (forks_ == engine::Fiber::forks()) return;
+    forks_ = engine::Fiber::forks();
+    members_ = nullptr;
+    size_.store(0, std::memory_order_relaxed);
+  }
   void start_anew() noexcept {
     joined_ = false;
     cancelled_.store(false, std::memory_order_relaxed);
@@ -102,7 +142,7 @@ class GroupCore {
   void cancel_locked() noexcept {
     if (cancelled_.exchange(true, std::memory_order_relaxed)) return;
     for (Member* member = members_; member; member = member->later) member->task->cancel();
-    if (!owner_) return;
+    if (!owner_ || joined_) return;
     scope_cancelled_ = true;
     owner_->cancel_scope();
   }
@@ -126,23 +166,24 @@ class GroupCore {
   }
 
   engine::FutexLock lock_;
+  std::atomic<uint32_t> references_{1};
   std::atomic<uint32_t> size_{0};
   std::atomic<bool> cancelled_{false};
   // lock_ guards these.
   engine::Fiber* owner_;  // null: a native thread
+  uint32_t forks_ = engine::Fiber::forks();
   bool scope_cancelled_ = false;
-  bool joined_ = false;
+  bool joined_ = false;  // and not used since: its owner is outside
   Member* members_ = nullptr;
   Member* failed_ = nullptr;  // oldest first
 };
 
 GroupCore* group_create() noexcept {
   ensure_engine();
-
   return new (std::nothrow) GroupCore;
 }
 void group_destroy(GroupCore& group) noexcept {
-  delete &group;
+  group.end();
 }
 bool group_add(GroupCore& group, Task& task) noexcept {
   return group.add(task);

@@ -50,7 +50,8 @@ int Runtime::start(const RuntimeOptions& options) noexcept {
 }
 
 void Runtime::stop() noexcept {
-  engine::Runtime::get()->set_carriers(1);
+  // None: in a child that a native thread forked.
+  if (engine::Runtime* runtime = engine::Runtime::get()) runtime->set_carriers(1);
   g_has_owner.store(false);
 }
 

@@ -1,6 +1,7 @@
 #include "weft/detail/task.hpp"
 
 #include <cxxabi.h>
+#include <pthread.h>
 
 #include <cerrno>
 #include <cstdio>
@@ -39,12 +40,27 @@ int Task::start(const TaskOptions& options) noexcept {
   fiber_ = fiber;
   id_ = fiber->id();
   site_ = options.site;
+  static const int registered = pthread_atfork(nullptr, nullptr, &lose_all);
+  static_cast<void>(registered);
   retain();
-  if (options.carrier >= 0)
-    runtime->carrier(options.carrier).start(*fiber);
-  else
+  if (options.carrier < 0) {
     runtime->start(*fiber);
+  } else if (!runtime->carrier(options.carrier).start(*fiber)) {  // it is about to end
+    fiber->task = nullptr;
+    release();
+    return EINVAL;
+  }
   return 0;
+}
+
+// In a fork child. After the engine's own part, which was registered first.
+void Task::lose_all() noexcept {
+  engine::Fiber::for_each([](engine::Fiber& fiber) {
+    auto* task = static_cast<Task*>(fiber.task);
+    if (!task || !fiber.done() || task->done()) return;
+    task->end = End::kCancelled;
+    task->lose();
+  });
 }
 
 // Not noexcept: an interpreter ends the threads of its daemons by unwinding them.

@@ -35,6 +35,9 @@ class Completion {
   bool done() const noexcept { return state_.load(std::memory_order_acquire) & kDone; }
   /// To be called once. Calls the callbacks, then wakes who waits.
   WEFT_API void complete() noexcept;
+  /// In a fork child, for what would have been completed by a fiber that is not there: it is done, nothing is
+  /// called, nobody waits.
+  void lose() noexcept;
   /// Waits until it is done. Any thread.
   Outcome wait(Nanos deadline, uint8_t flags, const char* call) noexcept {
     return done() ? Outcome::kReady : wait_slowly(deadline, flags, call);

@@ -9,7 +9,7 @@ class GroupCore;
 
 /// A group of which the calling fiber is the owner. Null if there is no memory.
 WEFT_API GroupCore* group_create() noexcept;
-/// REQUIRES: group_join() was called since the last group_add().
+/// Members that have not ended go on, and how they end matters to nobody.
 WEFT_API void group_destroy(GroupCore& group) noexcept;
 
 /// `task` has been started. Once the group is cancelled, so is every task that is added.

@@ -6,10 +6,26 @@
 namespace weft::detail {
 
 /// Starts the runtime for the interpreter in this process, on the calling thread, if it does not run; routes
-/// what makes a fiber a thread (identity, signals, loading). Waits of the calling fiber may end with
-/// kInterrupted from now on. Returns 0 or an errno; EPERM: the caller is not the main thread. REQUIRES: the
-/// interpreter's lock is held.
+/// what makes a fiber a thread (identity, signals, loading). Returns 0 or an errno; EPERM: the
+/// caller is not the main thread. REQUIRES: the interpreter's lock is held.
 WEFT_API int start_for_interpreter() noexcept;
+
+/// While it lives, waits of the library that the calling fiber makes, if it is the main one, may end with
+/// kInterrupted after a signal handler.
+class WEFT_API Interruptible {
+ public:
+  Interruptible() noexcept;
+  ~Interruptible();
+  Interruptible(const Interruptible&) = delete;
+  Interruptible& operator=(const Interruptible&) = delete;
+
+ private:
+  void* fiber_;
+  uint8_t former_ = 0;
+};
+
+/// Parks the fiber, or blocks the thread, for ever: for what must not come back while the interpreter ends.
+[[noreturn]] WEFT_API void stay() noexcept;
 
 /// Called, without the interpreter's lock or with it, on a fiber whose blocking call of libc is about to fail
 /// because of a cancellation (kCancelled) or the deadline of a scope (kExpired). May suspend.

@@ -60,6 +60,7 @@ class Task : public Completion {
 
  private:
   static void* enter(void* self);
+  static void lose_all() noexcept;
 
   Run run_;
   void* fiber_ = nullptr;  // engine::Fiber, with a reference; null before start()

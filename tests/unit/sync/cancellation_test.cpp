@@ -120,10 +120,6 @@ TEST_F(EveryWait, DoesNotBeginInAScopeThatHasExpired) {
 }
 
 TEST_F(EveryWait, EndsWhenACarrierElsewhereCancelsIt) {
-#if defined(__SANITIZE_ADDRESS__)
-  GTEST_SKIP()
-      << "ASan's own sigaltstack check fails on a throw from ConditionVariable::wait here: to be understood";
-#endif
   Runtime runtime({.carriers = 2});
   each<Cancelled>([&](Operation& operation) {
     auto fiber = spawn([&] { operation.wait(); }, {.carrier = 1});

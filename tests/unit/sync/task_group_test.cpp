@@ -118,6 +118,22 @@ TEST_F(Groups, RunIsCancelledWithItsOwner) {
   EXPECT_THROW(both.result(), Cancelled);
 }
 
+TEST_F(Groups, CancelOutsideOfItsBlockDoesNotTouchTheOwner) {
+  spawn([] {
+    { TaskGroup().cancel(); }
+    sleep(1ms);
+    TaskGroup group;
+    static_cast<void>(group.spawn([] {}));
+    group.join();
+    group.cancel();
+    sleep(1ms);
+    auto again = group.spawn([] { sleep(1ms); });
+    group.join();
+    again.result();
+    sleep(1ms);
+  }).result();
+}
+
 TEST_F(Groups, ACancelledOwnerTakesItsGroupAlong) {
   Fiber<> child;
   auto owner = spawn([&] {
