@@ -29,7 +29,7 @@ std::vector<std::string> leave_patch(uint64_t id, std::optional<double> timeout)
   const Nanos deadline = deadline_of(timeout);
   int error;
   {
-    nb::gil_scoped_release released;
+    Released released;
     error = detail::unpatch(id, deadline);
   }
   std::vector<std::string> names;

@@ -1,4 +1,5 @@
 // Timeout scopes, shields, task groups, waiting for descriptors, work on other threads.
+#include <cxxabi.h>
 #include <nanobind/stl/optional.h>
 #include <poll.h>
 
@@ -136,9 +137,15 @@ nb::object to_thread(nb::callable function, nb::args arguments, nb::kwargs keywo
   PyObject* result = nullptr;
   PyObject* error = nullptr;
   {
-    nb::gil_scoped_release released;
+    Released released;
     weft::offload([&]() noexcept {
-      const PyGILState_STATE state = PyGILState_Ensure();
+      if (finalizing()) detail::stay();
+      PyGILState_STATE state;
+      try {
+        state = PyGILState_Ensure();
+      } catch (abi::__forced_unwind&) {
+        detail::stay();
+      }
       result = call_in_context(context.ptr(), function.ptr(), arguments.ptr(), keywords.ptr(), &error);
       PyGILState_Release(state);
     });

@@ -6,15 +6,16 @@
 // Facts this rests on, for CPython 3.11 to 3.13 (Python/ceval.c):
 //
 // - The class in PyThreadState.async_exc is raised by the eval loop after the next call that returns, and at
-// jumps
-//   back: where the C function swallowed the error. take_gil() sees to that in 3.11 and 3.12; 3.13 wants a
-//   bit set in eval_breaker. And it says to what follows that something is to be raised.
+//   jumps back: where the C function swallowed the error. take_gil() sees to that in 3.11 and 3.12; 3.13
+//   wants a bit set in eval_breaker. And it says to what follows that something is to be raised.
 // - Where the call raised instead, 3.11 calls the thread's trace function before it looks for a handler, if
 //   c_tracefunc is set, and nothing else of tracing need be; 3.12 and 3.13 call the tools of sys.monitoring
 //   that asked for RAISE. What fails there replaces the exception.
+// - Where the C function calls Python code before it returns (a driver's codec or callback), it is raised
+//   there, and the C function may put an error of its own in its place. So it is remembered in which frame,
+//   and at which of its instructions, the call was made: what comes out of that is replaced, too.
 // - In 3.11 and 3.12 async_exc must be consumed by the eval loop, lest all threads be slow for good: hence
-// the call of
-//   a Python function that does nothing.
+//   the call of a Python function that does nothing.
 #include <nanobind/nanobind.h>
 
 #include <unordered_map>
@@ -31,8 +32,18 @@ struct Tracers {
   Py_tracefunc profile = nullptr;
 };
 
-// Guarded by the GIL. The tracers of threads that have something to be raised.
+// Where a call was made that something is to come out of. The frame may be gone; it is only compared.
+struct Place {
+  PyFrameObject* frame = nullptr;
+  int instruction = -1;
+
+  bool operator==(const Place&) const = default;
+};
+
+// Guarded by the GIL. The tracers of threads that have something to be raised; the places of those where it
+// may have been raised inside the call only.
 std::unordered_map<PyThreadState*, Tracers>* g_tracers = nullptr;
+std::unordered_map<PyThreadState*, Place>* g_places = nullptr;
 PyObject* g_tick = nullptr;  // def tick(): pass
 #if PY_VERSION_HEX >= 0x030c0000
 int g_tool = -1;  // our number among the tools of sys.monitoring
@@ -46,6 +57,32 @@ bool pending(PyThreadState* state) noexcept {
 int on_trace(PyObject* object, PyFrameObject* frame, int what, PyObject* argument);
 int on_profile(PyObject* object, PyFrameObject* frame, int what, PyObject* argument);
 
+Place present_place() noexcept {
+  PyFrameObject* frame = PyEval_GetFrame();
+  return frame ? Place{frame, PyFrame_GetLasti(frame)} : Place{};
+}
+
+bool is_ours(PyObject* exception) noexcept {
+  return PyErr_GivenExceptionMatches(exception, exceptions.cancelled) ||
+         PyErr_GivenExceptionMatches(exception, exceptions.timeout);
+}
+
+// Nothing is pending: is `raised` to be replaced all the same? The type to put in its place, or null.
+PyObject* due_here(PyThreadState* state, PyObject* raised) noexcept {
+  const auto found = g_places->find(state);
+  if (found == g_places->end() || found->second != present_place()) return nullptr;
+  g_places->erase(found);
+  if (is_ours(raised)) return nullptr;
+  switch (detail::revocation()) {
+    case Outcome::kCancelled:
+      return exceptions.cancelled;
+    case Outcome::kExpired:
+      return exceptions.timeout;
+    default:
+      return nullptr;
+  }
+}
+
 // Puts the thread's own tracers back, and returns them.
 Tracers unwrap(PyThreadState* state) noexcept {
   Tracers own;
@@ -56,6 +93,15 @@ Tracers unwrap(PyThreadState* state) noexcept {
   if (state->c_tracefunc == on_trace) state->c_tracefunc = own.trace;
   if (state->c_profilefunc == on_profile) state->c_profilefunc = own.profile;
   return own;
+}
+
+// Something of ours is about to be raised: at the place of the call that is the end of it.
+Tracers settle(PyThreadState* state) noexcept {
+  const auto found = g_places->find(state);
+  if (found == g_places->end()) return unwrap(state);
+  if (found->second != present_place()) return (*g_tracers)[state];
+  g_places->erase(found);
+  return unwrap(state);
 }
 
 void signal_eval_loop([[maybe_unused]] PyThreadState* state) noexcept {
@@ -82,9 +128,7 @@ PyObject* take(PyThreadState* state) noexcept {
     return value;
   }
   PyObject* value = take_exception();
-  const bool ours = PyErr_GivenExceptionMatches(value, exceptions.cancelled) ||
-                    PyErr_GivenExceptionMatches(value, exceptions.timeout);
-  if (!ours && state->async_exc) {  // KeyboardInterrupt came first
+  if (!is_ours(value) && state->async_exc) {  // KeyboardInterrupt came first
     set_exception(value);
     Py_DECREF(value);
     return nullptr;
@@ -115,20 +159,24 @@ int shielded(PyThreadState* state, Py_tracefunc function, PyObject* object, PyFr
 int on_profile(PyObject* object, PyFrameObject* frame, int what, PyObject* argument) {
   PyThreadState* state = PyThreadState_Get();
   if (pending(state)) return shielded(state, (*g_tracers)[state].profile, object, frame, what, argument);
-  const Tracers own = unwrap(state);
+  const Tracers own = g_places->contains(state) ? (*g_tracers)[state] : unwrap(state);
   return own.profile ? own.profile(object, frame, what, argument) : 0;
 }
 
 int on_trace(PyObject* object, PyFrameObject* frame, int what, PyObject* argument) {
   PyThreadState* state = PyThreadState_Get();
+  PyObject* type = nullptr;
   if (!pending(state)) {
-    const Tracers own = unwrap(state);
-    return own.trace ? own.trace(object, frame, what, argument) : 0;
-  }
-  if (what != PyTrace_EXCEPTION)
+    if (what == PyTrace_EXCEPTION) type = due_here(state, PyTuple_GET_ITEM(argument, 1));
+    if (!type) {
+      const Tracers own = g_places->contains(state) ? (*g_tracers)[state] : unwrap(state);
+      return own.trace ? own.trace(object, frame, what, argument) : 0;
+    }
+  } else if (what != PyTrace_EXCEPTION) {
     return shielded(state, (*g_tracers)[state].trace, object, frame, what, argument);
-  const Tracers own = unwrap(state);
-  PyObject* value = take(state);
+  }
+  const Tracers own = settle(state);
+  PyObject* value = type ? PyObject_CallNoArgs(type) : take(state);
   if (!value) return -1;
   PyObject* replaced = PyTuple_GET_ITEM(argument, 1);
   PyObject* traceback = PyTuple_GET_ITEM(argument, 2);
@@ -151,11 +199,13 @@ int on_trace(PyObject* object, PyFrameObject* frame, int what, PyObject* argumen
 #if PY_VERSION_HEX >= 0x030c0000
 PyObject* on_raise(PyObject*, PyObject* const* arguments, Py_ssize_t) {
   PyThreadState* state = PyThreadState_Get();
-  if (!pending(state)) [[likely]]
-    Py_RETURN_NONE;
-  unwrap(state);
+  PyObject* type = nullptr;
+  if (!pending(state)) [[likely]] {
+    if (g_places->empty() || !(type = due_here(state, arguments[2]))) Py_RETURN_NONE;
+  }
+  settle(state);
   PyObject* replaced = arguments[2];
-  PyObject* value = take(state);
+  PyObject* value = type ? PyObject_CallNoArgs(type) : take(state);
   if (!value) return nullptr;
   PyException_SetContext(value, Py_NewRef(replaced));
   if (PyObject* traceback = PyException_GetTraceback(replaced)) {
@@ -199,14 +249,6 @@ PyThreadState* attached() noexcept {
 #endif
 }
 
-bool finalizing() noexcept {
-#if PY_VERSION_HEX >= 0x030d0000
-  return Py_IsFinalizing();
-#else
-  return _Py_IsFinalizing();
-#endif
-}
-
 // REQUIRES: the GIL is held, by `state`.
 void arm(PyThreadState* state, PyObject* type) {
   if (state->tracing) return;  // inside a tracer, which would be taken out
@@ -223,6 +265,7 @@ void arm(PyThreadState* state, PyObject* type) {
 #endif
   signal_eval_loop(state);
   Py_XDECREF(former);
+  (*g_places)[state] = present_place();
   const bool wrap_trace =
       state->c_tracefunc != on_trace && (PY_VERSION_HEX < 0x030c0000 || state->c_tracefunc);
   const bool wrap_profile = state->c_profilefunc && state->c_profilefunc != on_profile;
@@ -237,7 +280,7 @@ void on_revocation(Outcome outcome) noexcept {
   if (!state || finalizing()) return;
   PyObject* type = outcome == Outcome::kExpired ? exceptions.timeout : exceptions.cancelled;
   const bool held = attached() == state;
-  if (!held) PyEval_RestoreThread(state);
+  if (!held) take_gil(state);
   arm(state, type);
   if (!held) PyEval_SaveThread();
 }
@@ -247,6 +290,7 @@ void on_revocation(Outcome outcome) noexcept {
 void install_delivery() {
   if (g_tracers) return;
   g_tracers = new std::unordered_map<PyThreadState*, Tracers>;
+  g_places = new std::unordered_map<PyThreadState*, Place>;
   nb::dict names;
   names["__builtins__"] = nb::borrow(PyEval_GetBuiltins());
   nb::object made = nb::steal(PyRun_String("def tick(): pass\n", Py_file_input, names.ptr(), names.ptr()));
@@ -257,6 +301,7 @@ void install_delivery() {
 
 void forget_tracers(PyThreadState* state) noexcept {
   if (g_tracers && !g_tracers->empty()) g_tracers->erase(state);
+  if (g_places && !g_places->empty()) g_places->erase(state);
 }
 
 // Leaves no tool behind.

@@ -1,5 +1,6 @@
 #include "fiber_object.hpp"
 
+#include <cxxabi.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
@@ -70,9 +71,13 @@ void PythonTask::run(Task& task) {
   auto& self = static_cast<PythonTask&>(task);
   PyThreadState* state = PyThreadState_New(PyInterpreterState_Main());
   if (!state) Py_FatalError("weft: no memory for a fiber's thread state");
-  PyEval_RestoreThread(state);
+  take_gil(state);
   FiberObject* object = self.object_;
-  object->execute();
+  try {
+    object->execute();
+  } catch (abi::__forced_unwind&) {
+    detail::stay();  // it wanted the GIL back while the interpreter ends
+  }
   self.end = object->exception_ ? object->cancelled_ ? End::kCancelled : End::kThrew : End::kReturned;
   self.complete();
   object->call_back();
@@ -151,6 +156,7 @@ nb::object FiberObject::result(std::optional<double> timeout) {
     set_exception(exception_);
     throw nb::python_error();
   }
+  if (!result_) raise_error(exceptions.cancelled, "the fiber did not survive the fork of this process");
   return nb::borrow(result_);
 }
 
@@ -368,7 +374,7 @@ void sleep(double seconds) {
 
 void yield_now() {
   ensure_runtime();
-  nb::gil_scoped_release released;
+  Released released;
   detail::yield();
 }
 

@@ -45,7 +45,9 @@ class FiberObject {
   nb::object result(std::optional<double> timeout);
   nb::object exception(std::optional<double> timeout);
   bool cancel();
-  bool cancelled() const noexcept { return cancelled_; }
+  bool cancelled() const noexcept {
+    return cancelled_ || (task().done() && task().end == detail::Task::End::kCancelled);
+  }
   void add_done_callback(nb::object function);
   std::string repr() const;
   std::string name() const;

@@ -1,3 +1,4 @@
+#include <cxxabi.h>
 #include <nanobind/nanobind.h>
 
 #include <cmath>
@@ -31,7 +32,7 @@ void introduce_fibers() {
 void ensure_runtime() {
   if (g_started && !g_shut_down) [[likely]]
     return;
-  if (g_shut_down) raise_error(PyExc_RuntimeError, "weft: the interpreter is shutting down");
+  if (g_shut_down) raise_error(PyExc_RuntimeError, kShuttingDown);
   if (const int error = detail::start_for_interpreter()) {
     if (error == EPERM)
       raise_error(PyExc_RuntimeError,
@@ -43,6 +44,22 @@ void ensure_runtime() {
   install_delivery();
   if (detail::runs_under_weft()) wrap_lock_waits();
   introduce_fibers();
+}
+
+bool finalizing() noexcept {
+#if PY_VERSION_HEX >= 0x030d0000
+  return Py_IsFinalizing();
+#else
+  return _Py_IsFinalizing();
+#endif
+}
+
+void take_gil(PyThreadState* state) noexcept {
+  try {
+    PyEval_RestoreThread(state);
+  } catch (abi::__forced_unwind&) {
+    detail::stay();
+  }
 }
 
 void raise_error(PyObject* type, const char* text) {

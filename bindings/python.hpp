@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "weft/detail/core.hpp"
+#include "weft/detail/interpreter.hpp"
 
 namespace weft::python {
 
@@ -26,14 +27,37 @@ extern Exceptions exceptions;
 /// has begun.
 void ensure_runtime();
 
+[[noreturn]] void raise_error(PyObject* type, const char* text);
+inline constexpr const char* kShuttingDown = "weft: the interpreter is shutting down";
+
+/// Is the interpreter about to end? Then nobody who lets the GIL go gets it back.
+bool finalizing() noexcept;
+/// Takes the GIL. While the interpreter ends CPython up to 3.13 ends the thread instead, by unwinding, which
+/// neither nanobind nor a destructor survives: this stays, for ever, as 3.14 does.
+void take_gil(PyThreadState* state) noexcept;
+
+/// Lets the GIL go, while it lives.
+class Released {
+ public:
+  Released() noexcept : state_(PyEval_SaveThread()) {}
+  ~Released() { take_gil(state_); }
+  Released(const Released&) = delete;
+  Released& operator=(const Released&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
+
 /// Calls wait() without the GIL until it ends otherwise than by a signal; runs Python's signal handlers in
-/// between. Throws nb::python_error if one raises.
+/// between. Throws nb::python_error if one raises, and where the interpreter is about to end.
 template <typename Wait>
 Outcome blocking(Wait&& wait) {
   for (;;) {
+    if (finalizing()) raise_error(PyExc_RuntimeError, kShuttingDown);
     Outcome outcome;
     {
-      nb::gil_scoped_release released;
+      Released released;
+      detail::Interruptible interruptible;
       outcome = wait();
     }
     if (outcome != Outcome::kInterrupted) return outcome;
@@ -44,7 +68,6 @@ Outcome blocking(Wait&& wait) {
 /// Raises what the outcome stands for: Cancelled, Timeout (of a scope), Closed, MemoryError. Not for
 /// kTimeout.
 void raise_outcome(Outcome outcome);
-[[noreturn]] void raise_error(PyObject* type, const char* text);
 /// Raises the OSError of that number.
 [[noreturn]] void raise_errno(int number);
 

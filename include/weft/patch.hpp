@@ -42,7 +42,8 @@ struct RawPatchOptions {
   int threads;
 };
 WEFT_API int patch(const RawPatchOptions& options, std::uint64_t* id) noexcept;
-/// ETIMEDOUT: fibers that stand for threads are alive still at `deadline`; then it stays as it is.
+/// ETIMEDOUT: fibers that stand for threads are alive still at `deadline`. EINTR: a signal came, and the
+/// caller said Interruptible. In both cases it stays as it is.
 WEFT_API int unpatch(std::uint64_t id, Nanos deadline) noexcept;
 /// How many patches are in force.
 WEFT_API int patches() noexcept;

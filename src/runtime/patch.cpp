@@ -35,10 +35,13 @@ bool any_unjoined() noexcept {
   return any;
 }
 
-Fiber* some_thread() noexcept {
-  Fiber* found = nullptr;
+// The number of one; 0: there is none. The block may be another's at any time.
+uint64_t some_thread(Fiber** block) noexcept {
+  uint64_t found = 0;
   Fiber::for_each([&](Fiber& fiber) {
-    if (!found && stands_for_thread(fiber)) found = &fiber;
+    if (found || !stands_for_thread(fiber)) return;
+    found = fiber.id();
+    *block = &fiber;
   });
   return found;
 }
@@ -60,13 +63,18 @@ int patch(const RawPatchOptions& options, std::uint64_t* id) noexcept try {
 }
 
 int unpatch(std::uint64_t id, Nanos deadline) noexcept try {
-  if (engine::interpose::scopes() == 1)
-    while (Fiber* thread = some_thread()) {
+  if (engine::interpose::scopes() == 1) {
+    const engine::Fiber* self = switchable_fiber();
+    const uint8_t flags = self ? self->library_flags : uint8_t{engine::kUninterruptible};
+    Fiber* thread = nullptr;
+    while (const uint64_t number = some_thread(&thread)) {
       const Outcome outcome = outcome_of(engine::ParkingLot::instance().park(
-          &thread->done_word(), deadline, engine::kUninterruptible,
-          {engine::WaitKind::kJoin, "unpatch", thread}, [&]() noexcept { return !thread->done(); }));
-      if (outcome == Outcome::kTimeout && some_thread()) return ETIMEDOUT;
+          &thread->done_word(), deadline, flags, {engine::WaitKind::kJoin, "unpatch", thread},
+          [&]() noexcept { return thread->id() == number && stands_for_thread(*thread); }));
+      if (outcome == Outcome::kInterrupted) return EINTR;
+      if (outcome == Outcome::kTimeout && some_thread(&thread)) return ETIMEDOUT;
     }
+  }
   // What knows such numbers then stays routed, for good: nobody can tell when the last of them is used.
   if (engine::interpose::scopes() == 1 && any_unjoined()) engine::interpose::hold();
   return engine::interpose::leave(id);

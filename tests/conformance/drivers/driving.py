@@ -9,6 +9,7 @@ import expected
 from weft_run import BACKENDS, os_threads
 
 OVERLAP = Path(__file__).resolve().parent / "programs" / "overlap.py"
+ENDED = OVERLAP.with_name("ended.py")
 MODES = (None, *BACKENDS)  # None: plain
 THREADS = 20
 SECONDS = 0.5

@@ -1,5 +1,9 @@
 """psycopg2, unmodified, against a real PostgreSQL: what runs at once is counted on the server."""
 
+import json
+import subprocess
+import sys
+
 import psycopg2
 import pytest
 
@@ -62,3 +66,14 @@ def test_a_terminated_backend_fails_its_own_thread_only(start_program, postgres,
     results = report["results"]
     assert results[victim].startswith(("OperationalError", "AdminShutdown"))
     assert results[:victim] + results[victim + 1:] == ["ok"] * (driving.THREADS - 1)
+
+
+def test_what_is_ended_says_so(postgres):
+    """Not by an error of the driver's, which calls Python code of its own on the way out."""
+    done = subprocess.run([sys.executable, driving.ENDED, postgres.dsn], capture_output=True, text=True, timeout=100,
+                          check=False)
+    assert done.returncode == 0, done.stderr
+    outcomes = json.loads(done.stdout)
+    assert len(outcomes) == 8
+    for name, outcome in outcomes.items():
+        assert outcome == ("Cancelled" if name.startswith("ended_by_cancel") else "Timeout"), outcomes
