@@ -42,9 +42,17 @@ class Slot {
   Slot& operator=(Slot&&) = delete;
 
   T* address() noexcept { return std::launder(reinterpret_cast<T*>(bytes_)); }
+  bool full() const noexcept { return full_; }
   /// An item was constructed at address(), or moved away from it.
   void set_full(bool full) noexcept { full_ = full; }
-  std::optional<T> take() { return full_ ? std::optional<T>(std::move(*address())) : std::nullopt; }
+  /// Leaves it empty.
+  std::optional<T> take() noexcept {
+    if (!full_) return std::nullopt;
+    std::optional<T> item(std::move(*address()));
+    std::destroy_at(address());
+    full_ = false;
+    return item;
+  }
 
  private:
   alignas(T) std::byte bytes_[sizeof(T)];

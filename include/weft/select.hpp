@@ -42,7 +42,8 @@ struct SendCase {
   Slot<T> slot;
   F then;
 
-  Nanos prepare(Case& c) noexcept {
+  Nanos prepare(Case& c) {
+    if (!slot.full()) throw std::logic_error("weft::select: this case has sent its item: make another");
     c.kind = Case::Kind::kSend;
     c.channel = &channel.core();
     c.item = slot.address();
@@ -143,8 +144,15 @@ auto otherwise(F then = {}) {
 /// Waits until one of the cases can go on, has it done, calls its function, and returns its number, from 0;
 /// of several that can, one by chance. Nothing of the others is done: no item is taken or sent. A
 /// cancellation point. The functions run after the wait: they may wait in turn, and throw.
+///
+/// A case is good until it was chosen, so it must be made in the call, or be passed by std::move(). One that
+/// was not chosen is as it was, with its item; a send that is passed again once its item went is a
+/// std::logic_error.
 template <typename... Cases>
 requires(sizeof...(Cases) > 0) std::size_t select(Cases&&... cases) {
+  static_assert(!(std::is_lvalue_reference_v<Cases> || ...),
+                "weft::select(): a case is good for one selection: make it in the call, select(on_send(...), "
+                "...), or pass it by std::move()");
   std::array<detail::Case, sizeof...(Cases)> untyped{};
   detail::Nanos deadline = detail::kNever;
   std::size_t timer = SIZE_MAX, next = 0;

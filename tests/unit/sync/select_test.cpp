@@ -2,7 +2,9 @@
 #include <unistd.h>
 
 #include <array>
+#include <memory>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "library.hpp"
@@ -165,6 +167,48 @@ TEST_F(Select, NativeThreads) {
   EXPECT_EQ(chosen, (std::vector<std::size_t>{0, 1, 1}));
   close(ends[0]);
   close(ends[1]);
+}
+
+TEST_F(Select, ACaseThatWasNotChosenMayBePassedAgain) {
+  Channel<std::string> full(1), other(1);
+  full.send("first");
+  other.send("x");
+  auto sending = on_send(full, std::string(40, 's'));
+  EXPECT_EQ(select(std::move(sending), on_receive(other)), 1u);
+  EXPECT_EQ(full.receive(), "first");
+  EXPECT_EQ(select(std::move(sending), otherwise()), 0u);
+  EXPECT_EQ(full.receive(), std::string(40, 's'));
+}
+
+TEST_F(Select, AnItemIsSentOnce) {
+  Channel<std::string> channel(4);
+  auto sending = on_send(channel, std::string(40, 's'));
+  EXPECT_EQ(select(std::move(sending)), 0u);
+  EXPECT_THROW(select(std::move(sending)), std::logic_error);
+  EXPECT_EQ(channel.size(), 1u);
+}
+
+TEST_F(Select, AReceiveThatIsPassedAgainLosesNoItem) {
+  struct Counted {
+    std::shared_ptr<int> count;
+    explicit Counted(std::shared_ptr<int> shared) : count(std::move(shared)) { ++*count; }
+    Counted(Counted&& moved) noexcept : count(moved.count) { ++*count; }
+    ~Counted() { --*count; }
+  };
+  auto alive = std::make_shared<int>(0);
+  Channel<Counted> channel(4);
+  int received = 0;
+  {
+    auto receiving = on_receive(channel, [&](std::optional<Counted> item) { received += item.has_value(); });
+    for (int i = 0; i < 3; ++i) {
+      channel.send(Counted(alive));
+      EXPECT_EQ(select(std::move(receiving)), 0u);
+      EXPECT_EQ(*alive, 0);
+    }
+  }
+  EXPECT_EQ(received, 3);
+  EXPECT_EQ(*alive, 0);
+  EXPECT_EQ(alive.use_count(), 1);
 }
 
 }  // namespace
