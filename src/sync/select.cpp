@@ -241,6 +241,8 @@ class Selecting {
     // Whoever claimed the selection is done with the bell once it lets go of its channel, or its call is
     // over.
     bell_ = bell;
+    // It fails where the kernel has no memory, or RLIMIT_NOFILE is less than the number of cases.
+    if (ready < 0) return Outcome::kNoMemory;
     return ready == 0 ? Outcome::kTimeout : Outcome::kReady;
   }
 

@@ -1,4 +1,6 @@
 // select(): one case is done, and nothing of the others.
+#include <poll.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <array>
@@ -209,6 +211,30 @@ TEST_F(Select, AReceiveThatIsPassedAgainLosesNoItem) {
   EXPECT_EQ(received, 3);
   EXPECT_EQ(*alive, 0);
   EXPECT_EQ(alive.use_count(), 1);
+}
+
+// On a native thread: ppoll(2) refuses more descriptors than RLIMIT_NOFILE, whose numbers may be few.
+TEST_F(Select, WhereTheKernelRefusesToWaitItSaysSo) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  rlimit former;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &former), 0);
+  std::vector<detail::Case> cases(200);
+  for (detail::Case& c : cases) {
+    c.kind = detail::Case::Kind::kDescriptor;
+    c.descriptor = ends[0];
+    c.events = POLLIN;
+  }
+  auto outcome = detail::Outcome::kReady;
+  std::size_t chosen = SIZE_MAX;
+  const rlimit few{100, former.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  std::thread native([&] { outcome = detail::select(cases.data(), cases.size(), detail::kNever, &chosen); });
+  native.join();
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &former), 0);
+  EXPECT_EQ(outcome, detail::Outcome::kNoMemory);
+  close(ends[0]);
+  close(ends[1]);
 }
 
 }  // namespace
