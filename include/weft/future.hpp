@@ -85,25 +85,30 @@ class Future {
   detail::Ref<detail::FutureState<T>> state_;
 };
 
-/// Sets a future, once; only the first to set it succeeds. Move-only. Never waits. Any thread.
+/// Sets a future, once; only the first to set it succeeds. Move-only. Never waits. Any thread. One that was
+/// moved from: std::logic_error.
 template <typename T>
 class Promise {
  public:
   Promise() : state_(detail::Ref<detail::FutureState<T>>::adopt(new detail::FutureState<T>)) {}
   Promise(Promise&&) noexcept = default;
   Promise& operator=(Promise&& other) noexcept {
+    if (this == &other) return *this;
     break_promise();
     state_ = std::move(other.state_);
     return *this;
   }
   ~Promise() { break_promise(); }
 
-  Future<T> future() const { return Future<T>(state_); }
+  Future<T> future() const {
+    state();
+    return Future<T>(state_);
+  }
 
   /// False if it was set before.
   template <typename... Args>
   bool set(Args&&... value) const {
-    if (!state_->claim()) return false;
+    if (!state().claim()) return false;
     try {
       if constexpr (std::is_void_v<T>)
         state_->value.emplace(true);
@@ -115,14 +120,20 @@ class Promise {
     state_->complete();
     return true;
   }
+  /// The same; get() throws it. std::invalid_argument if it is null.
   bool set_exception(std::exception_ptr error) const {
-    if (!state_->claim()) return false;
+    if (!error) throw std::invalid_argument("weft::Promise::set_exception: null is no exception");
+    if (!state().claim()) return false;
     state_->error = std::move(error);
     state_->complete();
     return true;
   }
 
  private:
+  detail::FutureState<T>& state() const {
+    if (!state_) throw std::logic_error("this Promise was moved from: use the one that it was moved to");
+    return *state_;
+  }
   void break_promise() noexcept {
     if (state_) set_exception(std::make_exception_ptr(BrokenPromise()));
   }

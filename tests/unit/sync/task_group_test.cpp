@@ -316,5 +316,26 @@ TEST_F(Scopes, Futures) {
   EXPECT_THROW(failed.future().get(), std::out_of_range);
 }
 
+TEST_F(Scopes, NullIsNoExceptionOfAFuture) {
+  Promise<std::string> promise;
+  EXPECT_THROW(promise.set_exception(nullptr), std::invalid_argument);
+  EXPECT_TRUE(promise.set("value"));
+  EXPECT_EQ(promise.future().get(), "value");
+}
+
+TEST_F(Scopes, APromiseThatWasMovedSaysSo) {
+  Promise<int> promise;
+  auto future = promise.future();
+  auto& same = promise;
+  promise = std::move(same);
+  EXPECT_FALSE(future.done());
+  Promise<int> other = std::move(promise);
+  EXPECT_THROW(promise.set(1), std::logic_error);
+  EXPECT_THROW(promise.set_exception(std::make_exception_ptr(1)), std::logic_error);
+  EXPECT_THROW(static_cast<void>(promise.future()), std::logic_error);
+  EXPECT_TRUE(other.set(2));
+  EXPECT_EQ(future.get(), 2);
+}
+
 }  // namespace
 }  // namespace weft::test
