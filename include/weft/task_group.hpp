@@ -1,6 +1,7 @@
 // TaskGroup: fibers that end before the code goes on that began them.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <type_traits>
 #include <vector>
@@ -33,7 +34,7 @@ class TaskGroup {
   /// Where join() was not called, because of an exception: cancels all, waits for them, and forgets how they
   /// ended.
   ~TaskGroup() {
-    if (!joined_) {
+    if (!joined_.load(std::memory_order_relaxed)) {
       cancel();
       detail::group_join(*core_);
     }
@@ -68,7 +69,7 @@ class TaskGroup {
              std::source_location where = std::source_location::current()) {
     auto fiber = weft::spawn(std::forward<F>(function), options, where);
     fiber.task().observe();
-    joined_ = false;
+    joined_.store(false, std::memory_order_relaxed);
     if (!detail::group_add(*core_, fiber.task())) {
       fiber.cancel();
       throw std::bad_alloc();
@@ -81,7 +82,7 @@ class TaskGroup {
   /// waited for, and then Cancelled or Timeout is thrown.
   void join() {
     const detail::Outcome outcome = detail::group_join(*core_);
-    joined_ = true;
+    joined_.store(true, std::memory_order_relaxed);
     if (const auto errors = this->errors(); !errors.empty()) std::rethrow_exception(errors.front());
     detail::raise(outcome);
   }
@@ -105,7 +106,7 @@ class TaskGroup {
 
  private:
   detail::GroupCore* core_;
-  bool joined_ = true;
+  std::atomic<bool> joined_{true};  // a member that clears it ends before join() sets it
 };
 
 }  // namespace weft

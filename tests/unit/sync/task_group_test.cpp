@@ -337,5 +337,19 @@ TEST_F(Scopes, APromiseThatWasMovedSaysSo) {
   EXPECT_EQ(future.get(), 2);
 }
 
+TEST_F(Groups, MembersOfSeveralCarriersSpawn) {
+  Runtime runtime({.carriers = 3});
+  std::atomic<int> count{0};
+  TaskGroup group;
+  for (int carrier = 0; carrier < 3; ++carrier)
+    static_cast<void>(group.spawn(
+        [&] {
+          for (int i = 0; i < 200; ++i) static_cast<void>(group.spawn([&] { ++count; }));
+        },
+        {.carrier = carrier}));
+  group.join();
+  EXPECT_EQ(count, 600);
+}
+
 }  // namespace
 }  // namespace weft::test
