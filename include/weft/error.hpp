@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <new>
 #include <stdexcept>
+#include <string>
 #include <system_error>
 
 #include "weft/detail/core.hpp"
@@ -18,11 +19,19 @@ class Cancelled {
   const char* what() const noexcept { return "the fiber was cancelled"; }
 };
 
-/// A deadline passed before what was waited for came. error code: std::errc::timed_out.
+/// A time limit of the program's own passed before what was waited for came: of a TimeoutScope, or of the
+/// call. error code: std::errc::timed_out; what() is the time limit's, so that nobody takes it for the
+/// ETIMEDOUT of a connection that broke off.
 class Timeout : public std::system_error {
  public:
-  explicit Timeout(const char* what = "the time is up")
-      : std::system_error(std::make_error_code(std::errc::timed_out), what) {}
+  /// `what`: whose it is.
+  explicit Timeout(const char* what = "weft")
+      : std::system_error(std::make_error_code(std::errc::timed_out), what),
+        text_(std::string(what) + ": the time limit has passed") {}
+  const char* what() const noexcept override { return text_.what(); }
+
+ private:
+  std::runtime_error text_;  // unlike a string's, its copies cannot fail
 };
 
 /// Sending into a channel that is closed.

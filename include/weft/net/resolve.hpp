@@ -94,14 +94,15 @@ inline std::vector<Address> resolve_until(std::string_view host, std::string_vie
         }
       },
       &answer);
-  if (result.outcome == Outcome::kTimeout) throw Timeout("no name server answered in time");
+  const auto what = [&] {
+    return "cannot resolve '" + std::string(host) + (service.empty() ? "" : ":" + std::string(service)) + "'";
+  };
+  if (result.outcome == Outcome::kTimeout) throw Timeout(what().c_str());
   raise(result.outcome);
   if (answer.no_memory) throw std::bad_alloc();
   if (result.value == 0) return std::move(answer.addresses);
   const int value = static_cast<int>(result.value);
-  throw std::system_error(
-      value, value > 0 ? std::system_category() : resolve_category(),
-      "cannot resolve '" + std::string(host) + (service.empty() ? "" : ":" + std::string(service)) + "'");
+  throw std::system_error(value, value > 0 ? std::system_category() : resolve_category(), what());
 }
 
 }  // namespace detail

@@ -73,6 +73,18 @@ int error_of(F&& body) {
   return 0;
 }
 
+/// What the Timeout says that `body` throws.
+template <typename F>
+std::string timeout_of(F&& body) {
+  try {
+    body();
+  } catch (const Timeout& timeout) {
+    EXPECT_EQ(timeout.code(), std::errc::timed_out);
+    return timeout.what();
+  }
+  return "none";
+}
+
 /// Two ends of a TCP connection.
 struct Connection {
   TcpStream client, server;

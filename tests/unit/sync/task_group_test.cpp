@@ -296,6 +296,19 @@ TEST_F(Scopes, NegativeSpansAreOverAtOnce) {
   sleep(-1s);
 }
 
+TEST_F(Scopes, ATimeoutDoesNotReadAsAFailureOfTheNetwork) {
+  try {
+    timeout(1ms, [] { sleep(1h); });
+    ADD_FAILURE();
+  } catch (const std::system_error& error) {
+    EXPECT_EQ(error.code(), std::make_error_code(std::errc::timed_out));
+    EXPECT_STREQ(error.what(), "weft: the time limit has passed");
+    const auto copy = dynamic_cast<const Timeout&>(error);
+    EXPECT_STREQ(copy.what(), error.what());
+  }
+  EXPECT_STREQ(Timeout("read").what(), "read: the time limit has passed");
+}
+
 TEST_F(Scopes, Futures) {
   Promise<std::string> promise;
   auto future = promise.future();
