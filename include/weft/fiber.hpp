@@ -16,12 +16,15 @@
 
 namespace weft {
 
+/// How spawn() makes a fiber. What is out of range it throws for, and nothing was run then.
 struct SpawnOptions {
   /// Shown by dumps, debuggers and reports; need not be unique.
   std::string_view name = {};
-  /// Bytes; 0: the runtime's (1 MiB of addresses, of which only what is touched is used).
+  /// Bytes, at least 16 KiB (std::invalid_argument); 0: the runtime's (1 MiB of addresses, of which only what
+  /// is touched is used).
   size_t stack_size = 0;
-  /// The carrier it runs on, by number; kAny: any, whichever is first free.
+  /// The carrier it runs on, by number, below Runtime::report().carriers (std::system_error with EINVAL);
+  /// kAny: any, whichever is first free.
   int carrier = kAny;
   static constexpr int kAny = -1;
 };
@@ -196,6 +199,10 @@ auto spawn(F&& function, const SpawnOptions& options = {},
            std::source_location where = std::source_location::current())
     -> Fiber<std::invoke_result_t<std::decay_t<F>>> {
   using R = std::invoke_result_t<std::decay_t<F>>;
+  constexpr const char* kNoCarrier = "weft::spawn: there is no carrier of that number";
+  if (options.stack_size && options.stack_size < detail::kMinStackSize)
+    throw std::invalid_argument("weft::spawn: stack_size must be 16384 or more, or 0 for the runtime's");
+  if (options.carrier < SpawnOptions::kAny) detail::throw_errno(EINVAL, kNoCarrier);
   auto* task = new detail::TaskOf<R, std::decay_t<F>>(std::decay_t<F>(std::forward<F>(function)));
   Fiber<R> fiber(task);
   const int error = task->start({options.name.data(),
@@ -203,7 +210,7 @@ auto spawn(F&& function, const SpawnOptions& options = {},
                                  options.stack_size,
                                  options.carrier,
                                  {where.file_name(), where.function_name(), where.line()}});
-  if (error == EINVAL) detail::throw_errno(error, "weft::spawn: there is no carrier of that number");
+  if (error == EINVAL) detail::throw_errno(error, kNoCarrier);
   if (error) detail::throw_errno(error, "weft::spawn: no memory for another fiber");
   return fiber;
 }

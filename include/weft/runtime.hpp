@@ -43,7 +43,7 @@ class Runtime {
   explicit Runtime(const RuntimeOptions& options = {}) {
     if (options.carriers < 1 || options.carriers > 64)
       throw std::invalid_argument("weft::Runtime: carriers must be 1 to 64");
-    if (options.stack_size < 16 * 1024)
+    if (options.stack_size < detail::kMinStackSize)
       throw std::invalid_argument("weft::Runtime: stack_size must be 16384 or more");
     const int error = start(options);
     if (error == EALREADY)

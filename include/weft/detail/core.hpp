@@ -34,6 +34,9 @@ enum class Outcome : uint8_t {
   kSelf,         ///< a fiber would wait for itself
 };
 
+/// The least that a fiber's stack may have.
+inline constexpr size_t kMinStackSize = 16 * 1024;
+
 enum WaitFlags : uint8_t { kUncancellable = 0, kCancellable = 1, kInterruptible = 2, kAhead = 8 };
 
 WEFT_API Nanos now() noexcept;

@@ -35,8 +35,8 @@ class Task : public Completion {
   bool runs(Run run) const noexcept { return run_ == run; }
 
   /// Makes a fiber that will call run(*this), which ends by complete(). Starts the runtime on the calling
-  /// thread if there is none. Returns 0 or an errno; ESHUTDOWN: the runtime is going down. The fiber has a
-  /// reference of its own.
+  /// thread if there is none. Returns 0 or an errno: EINVAL: there is no such carrier; ENOMEM; or why the
+  /// runtime cannot start. The fiber has a reference of its own.
   WEFT_API int start(const TaskOptions& options) noexcept;
 
   /// The task of the calling fiber; null where it has none (main fibers, fibers that stand for threads).

@@ -129,7 +129,20 @@ TEST_F(Fibers, CallbacksComeOnceAlsoWhenLate) {
 }
 
 TEST_F(Fibers, NoSuchCarrierIsAnError) {
-  EXPECT_THROW(static_cast<void>(spawn([] {}, {.carrier = 7})), std::system_error);
+  for (const int carrier : {7, -2, -100}) {
+    try {
+      spawn([] {}, {.carrier = carrier}).join();
+      ADD_FAILURE() << carrier;
+    } catch (const std::system_error& error) {
+      EXPECT_EQ(error.code(), std::errc::invalid_argument);
+    }
+  }
+}
+
+TEST_F(Fibers, AStackThatIsTooSmallIsAnError) {
+  for (const size_t size : {1, 4096, 16 * 1024 - 1})
+    EXPECT_THROW(static_cast<void>(spawn([] {}, {.stack_size = size})), std::invalid_argument) << size;
+  EXPECT_EQ(spawn([] { return 1; }, {.stack_size = 16 * 1024}).result(), 1);
 }
 
 TEST_F(Fibers, WhatAFunctionHoldsGoesWithItsEnd) {
