@@ -8,6 +8,8 @@
 
 namespace weft {
 
+/// What a Runtime starts, or asks for where the engine runs already. A value; nothing is checked before a
+/// Runtime is made of it.
 struct RuntimeOptions {
   /// OS threads that run fibers, the calling one included: 1 to 64. A fiber that has started stays on its
   /// carrier; one that is new is started by whichever is free.
@@ -30,16 +32,17 @@ struct RuntimeReport {
   int offload_threads;
 };
 
-/// The process's engine, which starts with the first Runtime, or the first spawn(), on the thread that makes
-/// it: that is the first carrier, which runs fibers whenever its own code waits. It is to be a thread that
-/// stays.
+/// The process's engine, which starts with the first Runtime, spawn(), TimeoutScope, Shield or TaskGroup, on
+/// the thread that makes it: that is the first carrier, which runs fibers whenever its own code waits. It is
+/// to be a thread that stays. One Runtime at a time.
 ///
 /// The engine itself lives as long as the process. ~Runtime() stops what this one started beyond it: it waits
 /// until every fiber on the other carriers has ended, and ends those threads.
 class Runtime {
  public:
   /// Throws std::invalid_argument for options out of range; std::system_error where the engine cannot start,
-  /// or where one runs already with another backend or stack size (EALREADY).
+  /// where another Runtime lives, whatever its options (EBUSY), or where the engine runs already with another
+  /// backend or stack size (EALREADY). The first is to be made on the thread that is to be the first carrier.
   explicit Runtime(const RuntimeOptions& options = {}) {
     if (options.carriers < 1 || options.carriers > 64)
       throw std::invalid_argument("weft::Runtime: carriers must be 1 to 64");
@@ -52,6 +55,7 @@ class Runtime {
       detail::throw_errno(error, "weft::Runtime: there is one already; it sets the carriers");
     if (error) detail::throw_errno(error, "weft::Runtime: the engine cannot start");
   }
+  /// A wait, which nothing ends before those fibers do.
   ~Runtime() { stop(); }
   Runtime(const Runtime&) = delete;
   Runtime& operator=(const Runtime&) = delete;

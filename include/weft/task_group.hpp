@@ -87,7 +87,8 @@ class TaskGroup {
     detail::raise(outcome);
   }
 
-  /// Cancels all of them. Any of them may call it.
+  /// Cancels all of them, and ends the owner's own cancellable waits within the group, by Cancelled, until it
+  /// joins. Any of them may call it.
   void cancel() noexcept { detail::group_cancel(*core_); }
   bool cancelled() const noexcept { return detail::group_cancelled(*core_); }
 

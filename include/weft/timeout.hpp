@@ -21,7 +21,8 @@ WEFT_API void pop_shield(Nanos former) noexcept;
 /// While it lives, cancellable waits of the fiber that made it end at its deadline, by throwing Timeout; so
 /// do blocking calls of C libraries after patch(), which fail with ETIMEDOUT. Nests: the nearest deadline
 /// counts. What does not wait is not ended: see this_fiber::check(). To be destroyed by the fiber that made
-/// it, in reverse order. On a native thread it does nothing but tell the time.
+/// it, in reverse order. Starts the engine on the calling thread if there is none; on another native thread
+/// it does nothing but tell the time.
 class [[nodiscard]] TimeoutScope {
  public:
   template <typename Rep, typename Period>

@@ -230,7 +230,17 @@ TEST_F(Fibers, OptionsOutOfRange) {
   EXPECT_THROW(Runtime({.carriers = 0}), std::invalid_argument);
   EXPECT_THROW(Runtime({.carriers = 65}), std::invalid_argument);
   EXPECT_THROW(Runtime({.stack_size = 100}), std::invalid_argument);
-  EXPECT_THROW(Runtime({.stack_size = 64 * 1024}), std::system_error);
+  const auto error_of = [](const RuntimeOptions& options) {
+    try {
+      Runtime runtime(options);
+    } catch (const std::system_error& error) {
+      return error.code().value();
+    }
+    return 0;
+  };
+  EXPECT_EQ(error_of({.stack_size = 64 * 1024}), EALREADY);
+  Runtime runtime;
+  EXPECT_EQ(error_of({.stack_size = 64 * 1024}), EBUSY);
 }
 
 TEST_F(Fibers, OffloadRunsElsewhereAndThrows) {
