@@ -1,6 +1,8 @@
 // Making sockets: what the headers of weft::net call. Promises nothing to programs.
 #pragma once
 
+#include <string>
+
 #include "weft/detail/descriptor.hpp"
 #include "weft/net/address.hpp"
 
@@ -49,6 +51,26 @@ WEFT_API IoResult open_datagram(int family, const Address& address, const Datagr
 WEFT_API int open_pair(int (&fds)[2]) noexcept;
 /// Makes `fd` non-blocking, if it is a socket of `type`. Returns 0 or a negated errno.
 WEFT_API int adopt_socket(int fd, int type) noexcept;
+
+/// The descriptor that `result` has; throws what it failed by, "cannot `verb` `name`".
+template <typename Name>
+int opened(const IoResult& result, const char* verb, Name&& name) {
+  if (result.outcome == Outcome::kReady && result.value >= 0) return static_cast<int>(result.value);
+  const std::string what = std::string("cannot ") + verb + " " + name();
+  return static_cast<int>(checked(result, what.c_str()));
+}
+
+/// The descriptor of the next who connects to a listener; -1 if nobody has by the deadline.
+inline int accept(Descriptor& listener, Nanos deadline, const char* call, Address* peer = nullptr) {
+  Address ignored;
+  Address& address = peer ? *peer : ignored;
+  socklen_t size = Address::kRoom;
+  const IoResult result = listener.accept(address.room(), &size, deadline);
+  if (result.outcome == Outcome::kTimeout) return -1;
+  const int fd = static_cast<int>(checked(result, call));
+  address.resize(size);
+  return fd;
+}
 
 template <typename Name>
 Address name_of(Name&& ask, const char* what) {

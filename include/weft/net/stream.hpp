@@ -137,17 +137,13 @@ class Stream : public Socket, public TimeLimits {
   /// Fills the buffer. Throws EndOfStream if the peer closes its side before that. `*done`, if given, is how
   /// much was read, also when it throws.
   void read_exactly(MutableBytes buffer, size_t* done = nullptr) {
-    size_t total = 0;
-    size_t& count = done ? *done : total;
-    count = 0;
     const detail::Nanos deadline = read_deadline();
-    while (count < buffer.size()) {
-      const MutableBytes rest = buffer.from(count);
+    until_all(buffer, done, [&](MutableBytes rest) {
       const size_t size =
           size_of(descriptor_.receive(rest.data(), rest.size(), 0, deadline, "read_exactly"), "read");
       if (size == 0) throw EndOfStream();
-      count += size;
-    }
+      return size;
+    });
   }
 
   /// Appends to `text` until that ends with `delimiter`, and reads nothing beyond. The delimiter may begin in
@@ -192,14 +188,10 @@ class Stream : public Socket, public TimeLimits {
   /// Writes all. `*done`, if given, is how much the kernel has taken, also when it throws: the rest was not
   /// sent.
   void write_all(Bytes bytes, size_t* done = nullptr) {
-    size_t total = 0;
-    size_t& count = done ? *done : total;
-    count = 0;
     const detail::Nanos deadline = write_deadline();
-    while (count < bytes.size()) {
-      const Bytes rest = bytes.from(count);
-      count += size_of(descriptor_.send(rest.data(), rest.size(), deadline, "write_all"), "write");
-    }
+    until_all(bytes, done, [&](Bytes rest) {
+      return size_of(descriptor_.send(rest.data(), rest.size(), deadline, "write_all"), "write");
+    });
   }
 
   /// What the peer sends from now on is thrown away; readers see the end.
@@ -225,6 +217,13 @@ class Stream : public Socket, public TimeLimits {
 
  protected:
   explicit Stream(int fd) noexcept : Socket(fd) {}
+
+  template <typename B, typename Some>
+  static void until_all(B bytes, size_t* done, Some&& some) {
+    size_t total = 0;
+    size_t& count = done ? *done : total;
+    for (count = 0; count < bytes.size();) count += some(bytes.from(count));
+  }
 
   static size_t size_of(const detail::IoResult& result, const char* what) {
     return static_cast<size_t>(detail::checked(result, what));

@@ -71,9 +71,7 @@ class TcpStream : public Stream {
     const detail::ConnectRequest request{&options.local, options.attempt_delay.count(), options.no_delay};
     const detail::IoResult result =
         detail::connect_stream(addresses.data(), addresses.size(), request, deadline, &connected);
-    const bool failed = result.value < 0 || result.outcome != detail::Outcome::kReady;
-    const std::string what = failed ? "cannot connect to " + name : "";
-    return TcpStream(static_cast<int>(detail::checked(result, what.c_str())));
+    return TcpStream(detail::opened(result, "connect to", [&] { return name; }));
   }
 };
 
@@ -97,17 +95,16 @@ class TcpListener : public Socket {
   /// listener was closed; EMFILE, ENFILE, ENOMEM: the connection stays in the queue, so let others close
   /// something before the next try. Connections that failed meanwhile are passed over. Any number of fibers
   /// and threads.
-  TcpStream accept() { return accept(nullptr); }
+  TcpStream accept() { return TcpStream(detail::accept(descriptor_, detail::kNever, "accept")); }
   /// And says who it is.
-  TcpStream accept(Address& peer) { return accept(&peer); }
+  TcpStream accept(Address& peer) {
+    return TcpStream(detail::accept(descriptor_, detail::kNever, "accept", &peer));
+  }
   /// None if nobody comes within `span`; with zero or less, if nobody waits now.
   template <typename Rep, typename Period>
   std::optional<TcpStream> accept_for(std::chrono::duration<Rep, Period> span) {
-    Address peer;
-    socklen_t size = Address::kRoom;
-    const auto result = descriptor_.accept(peer.room(), &size, detail::deadline_after(span));
-    if (result.outcome == detail::Outcome::kTimeout) return std::nullopt;
-    return TcpStream(static_cast<int>(detail::checked(result, "accept_for")));
+    const int fd = detail::accept(descriptor_, detail::deadline_after(span), "accept_for");
+    return fd < 0 ? std::nullopt : std::optional(TcpStream(fd));
   }
 
   /// See Stream::adopt(); for a socket that listens.
@@ -122,18 +119,8 @@ class TcpListener : public Socket {
   static int listen(const Address& address, const ListenOptions& options) {
     const detail::ListenRequest request{options.backlog,  options.reuse_address, options.reuse_port,
                                         options.no_delay, options.v6_only,       -1};
-    const detail::IoResult result = detail::listen_stream(address, request, nullptr);
-    const std::string what = result.value < 0 ? "cannot listen at " + address.to_string() : "";
-    return static_cast<int>(detail::checked(result, what.c_str()));
-  }
-  TcpStream accept(Address* peer) {
-    Address ignored;
-    Address& address = peer ? *peer : ignored;
-    socklen_t size = Address::kRoom;
-    const detail::IoResult result = descriptor_.accept(address.room(), &size, detail::kNever);
-    TcpStream stream(static_cast<int>(detail::checked(result, "accept")));
-    address.resize(size);
-    return stream;
+    return detail::opened(detail::listen_stream(address, request, nullptr), "listen at",
+                          [&] { return address.to_string(); });
   }
 };
 

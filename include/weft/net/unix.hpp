@@ -27,9 +27,7 @@ class UnixStream : public Stream {
     size_t connected = 0;
     const detail::IoResult result = detail::connect_stream(&address, 1, {nullptr, 0, false},
                                                            detail::deadline_of(timeout.count()), &connected);
-    const bool failed = result.value < 0 || result.outcome != detail::Outcome::kReady;
-    const std::string what = failed ? "cannot connect to " + address.to_string() : "";
-    return UnixStream(static_cast<int>(detail::checked(result, what.c_str())));
+    return UnixStream(detail::opened(result, "connect to", [&] { return address.to_string(); }));
   }
 
   /// Two that are connected to each other.
@@ -149,20 +147,12 @@ class UnixListener : public Socket {
   }
 
   /// As TcpListener::accept().
-  UnixStream accept() {
-    Address peer;
-    socklen_t size = Address::kRoom;
-    return UnixStream(
-        static_cast<int>(detail::checked(descriptor_.accept(peer.room(), &size, detail::kNever), "accept")));
-  }
+  UnixStream accept() { return UnixStream(detail::accept(descriptor_, detail::kNever, "accept")); }
   /// None if nobody comes within `span`; with zero or less, if nobody waits now.
   template <typename Rep, typename Period>
   std::optional<UnixStream> accept_for(std::chrono::duration<Rep, Period> span) {
-    Address peer;
-    socklen_t size = Address::kRoom;
-    const auto result = descriptor_.accept(peer.room(), &size, detail::deadline_after(span));
-    if (result.outcome == detail::Outcome::kTimeout) return std::nullopt;
-    return UnixStream(static_cast<int>(detail::checked(result, "accept_for")));
+    const int fd = detail::accept(descriptor_, detail::deadline_after(span), "accept_for");
+    return fd < 0 ? std::nullopt : std::optional(UnixStream(fd));
   }
 
  private:
@@ -173,9 +163,8 @@ class UnixListener : public Socket {
   }
   static int listen(const Address& address, const UnixListenOptions& options, detail::FileIdentity& file) {
     const detail::ListenRequest request{options.backlog, false, false, false, -1, options.permissions};
-    const detail::IoResult result = detail::listen_stream(address, request, &file);
-    const std::string what = result.value < 0 ? "cannot listen at " + address.to_string() : "";
-    return static_cast<int>(detail::checked(result, what.c_str()));
+    return detail::opened(detail::listen_stream(address, request, &file), "listen at",
+                          [&] { return address.to_string(); });
   }
 
   Address path_;  // to unlink; else none
