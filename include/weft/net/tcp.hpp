@@ -11,6 +11,7 @@
 
 namespace weft::net {
 
+/// How TcpStream::connect() goes about it.
 struct ConnectOptions {
   /// For all of it, looking the name up included; 0: none, but the kernel's for each address (about two
   /// minutes).
@@ -25,6 +26,9 @@ struct ConnectOptions {
   int family = AF_UNSPEC;
 };
 
+/// A TCP connection, from connect() or TcpListener::accept(). What it does, what ends its waits, and what it
+/// throws, stands with Stream and Socket. Any number of fibers and threads may
+/// use one at the same time; nobody else may while it is moved, assigned to, released or destroyed.
 class TcpStream : public Stream {
  public:
   TcpStream() noexcept = default;
@@ -75,6 +79,7 @@ class TcpStream : public Stream {
   }
 };
 
+/// What a TcpListener is to be, as of its making.
 struct ListenOptions {
   int backlog = 4096;         ///< connections that wait to be accepted; net.core.somaxconn bounds it
   bool reuse_address = true;  ///< bind although former connections linger
@@ -83,6 +88,10 @@ struct ListenOptions {
   int v6_only = -1;           ///< IPv6: 1: no IPv4, 0: that too; -1: as the system has it
 };
 
+/// A TCP socket that others connect to. Making one does not wait; accept() suspends the fiber, or blocks a
+/// native thread, and is a cancellation point. Any number of fibers and threads may accept at the same time:
+/// each connection goes to one of them. close(), from anywhere, ends them all with EBADF. Errors are
+/// std::system_error with the errno. See Socket for what moving and destroying it ask for.
 class TcpListener : public Socket {
  public:
   TcpListener() noexcept = default;

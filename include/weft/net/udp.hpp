@@ -5,6 +5,7 @@
 
 namespace weft::net {
 
+/// What a UdpSocket is to be when it is bound.
 struct UdpOptions {
   bool reuse_address = false;
   bool reuse_port = false;  ///< several sockets share the port
@@ -19,9 +20,14 @@ struct Datagram {
   Address from;
 };
 
-/// All that sends or receives is a cancellation point; nothing was sent or taken when it throws Cancelled or
-/// Timeout. std::system_error: EMSGSIZE, ENETUNREACH; ECONNREFUSED, on a connected socket, tells of an
-/// earlier datagram that nobody took. Any number of fibers and threads.
+/// A UDP socket. All that sends or receives suspends the fiber, or blocks a native thread, until it can, and
+/// is a cancellation point, whether it needs to wait or not; nothing was sent or taken when it throws
+/// Cancelled, or Timeout (of a TimeoutScope, or of the socket's own limit). std::system_error: EMSGSIZE,
+/// ENETUNREACH, EBADF (closed here); ECONNREFUSED, on a connected socket, tells of an earlier datagram that
+/// nobody took. All else, but close(), never waits.
+///
+/// Any number of fibers and threads may use one at the same time: each datagram goes to one of them, whole.
+/// See Socket for what moving and destroying it ask for.
 class UdpSocket : public Socket, public TimeLimits {
  public:
   /// One that is closed.

@@ -16,6 +16,10 @@ struct PeerCredentials {
   gid_t group;
 };
 
+/// A connection between processes of this machine, from connect(), pair() or UnixListener::accept(). What it
+/// does, what ends its waits, and what it throws, stands with Stream and Socket; the calls that carry
+/// descriptors are as its others. Any number of fibers and threads may use one at the same time; nobody else
+/// may while it is moved, assigned to, released or destroyed.
 class UnixStream : public Stream {
  public:
   UnixStream() noexcept = default;
@@ -115,12 +119,21 @@ class UnixStream : public Stream {
   };
 };
 
+/// What a UnixListener is to be, as of its making.
 struct UnixListenOptions {
   int backlog = 4096;           ///< net.core.somaxconn bounds it
   bool unlink_on_close = true;  ///< remove the path, unless it is another file by then
   int permissions = -1;         ///< of the path, as 0600; who may write may connect. -1: as the umask has it
 };
 
+/// A Unix socket that others connect to, at a path or an abstract name. Making one does not wait; accept()
+/// suspends the fiber, or blocks a native thread, and is a cancellation point. Any number of fibers and
+/// threads may accept at the same time: each connection goes to one of them. close(), from anywhere, ends
+/// them all with EBADF. Errors are std::system_error with the errno. See Socket for what moving and
+/// destroying it ask for.
+///
+/// The path is removed when it is closed or destroyed, unless the options say otherwise, but not when it is
+/// released.
 class UnixListener : public Socket {
  public:
   UnixListener() noexcept = default;
