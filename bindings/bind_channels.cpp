@@ -40,13 +40,13 @@ class ChannelObject {
     detail::channel_release(*core_);
   }
 
-  void send(nb::object item, std::optional<double> timeout) {
+  void send(nb::object item, std::optional<Seconds> timeout) {
     if (!transfer_out(item, deadline_of(timeout)))
       raise_error(exceptions.timeout, "nobody took the item in that time");
   }
   bool try_send(nb::object item) { return transfer_out(item, 0); }
 
-  nb::object receive(std::optional<double> timeout) {
+  nb::object receive(std::optional<Seconds> timeout) {
     nb::object item = transfer_in(deadline_of(timeout));
     if (!item.is_valid()) raise_error(exceptions.timeout, "no item came in that time");
     return item;
@@ -259,7 +259,7 @@ void add_channels(nb::module_& m) {
       "A case of select(): a descriptor, or an object with fileno(), can be written to.");
   m.def(
       "after",
-      [](double seconds) {
+      [](Seconds seconds) {
         SelectCase c;
         c.deadline = deadline_of(seconds);
         return c;

@@ -25,7 +25,7 @@ uint64_t enter_patch(uint32_t families, const std::vector<std::string>& librarie
 }
 
 // The names of the fibers that stand for threads and have not ended by the deadline; empty: it is done.
-std::vector<std::string> leave_patch(uint64_t id, std::optional<double> timeout) {
+std::vector<std::string> leave_patch(uint64_t id, std::optional<Seconds> timeout) {
   const Nanos deadline = deadline_of(timeout);
   int error;
   {

@@ -20,7 +20,7 @@ namespace {
 /// `with weft.timeout(seconds)`.
 class TimeoutScopeObject {
  public:
-  explicit TimeoutScopeObject(std::optional<double> seconds) : seconds_(seconds) { deadline_of(seconds); }
+  explicit TimeoutScopeObject(std::optional<Seconds> seconds) : seconds_(seconds) { deadline_of(seconds); }
 
   TimeoutScopeObject& enter() {
     if (depth_++ == 0) {
@@ -52,7 +52,7 @@ class TimeoutScopeObject {
   }
 
  private:
-  std::optional<double> seconds_;
+  std::optional<Seconds> seconds_;
   Nanos deadline_ = detail::kNever;
   std::vector<Nanos> formers_;
   unsigned long thread_ = 0;
@@ -111,7 +111,7 @@ class GroupObject {
   nb::list failures_;
 };
 
-bool wait_for(int descriptor, short events, std::optional<double> timeout) {
+bool wait_for(int descriptor, short events, std::optional<Seconds> timeout) {
   const Nanos deadline = deadline_of(timeout);
   ensure_runtime();
   detail::Case c;
@@ -167,7 +167,7 @@ void add_scopes(nb::module_& m) {
       "Cancellable waits, of Python code and inside C libraries alike, raise weft.Timeout when it\n"
       "has passed. Nests: the nearest deadline counts. None: no deadline. Re-entrant: entered\n"
       "again, it keeps its first deadline.")
-      .def(nb::init<std::optional<double>>(), nb::arg("seconds").none())
+      .def(nb::init<std::optional<Seconds>>(), nb::arg("seconds").none())
       .def("__enter__", &TimeoutScopeObject::enter, nb::rv_policy::reference)
       .def("__exit__", &TimeoutScopeObject::exit, nb::arg("type").none(), nb::arg("error").none(),
            nb::arg("traceback").none(),
@@ -192,7 +192,7 @@ void add_scopes(nb::module_& m) {
   m.def("_raise", [](int outcome) { raise_outcome(static_cast<Outcome>(outcome)); });
   m.def(
       "wait_readable",
-      [](nb::handle file, std::optional<double> timeout) {
+      [](nb::handle file, std::optional<Seconds> timeout) {
         return wait_for(descriptor_of(file), POLLIN, timeout);
       },
       nb::arg("file"), nb::arg("timeout") = nb::none(),
@@ -200,7 +200,7 @@ void add_scopes(nb::module_& m) {
       "Return False after `timeout` seconds. A cancellation point. OSError (EBADF) if it is not open.");
   m.def(
       "wait_writable",
-      [](nb::handle file, std::optional<double> timeout) {
+      [](nb::handle file, std::optional<Seconds> timeout) {
         return wait_for(descriptor_of(file), POLLOUT, timeout);
       },
       nb::arg("file"), nb::arg("timeout") = nb::none(),

@@ -136,7 +136,7 @@ void FiberObject::report_if_unobserved() noexcept {
   }
 }
 
-void FiberObject::wait(std::optional<double> timeout) {
+void FiberObject::wait(std::optional<Seconds> timeout) {
   if (detail::Task::current() == &task())
     raise_error(PyExc_RuntimeError, "a fiber cannot wait for its own end");
   const Nanos deadline = deadline_of(timeout);
@@ -145,11 +145,11 @@ void FiberObject::wait(std::optional<double> timeout) {
   raise_outcome(outcome);
 }
 
-void FiberObject::join(std::optional<double> timeout) {
+void FiberObject::join(std::optional<Seconds> timeout) {
   wait(timeout);
 }
 
-nb::object FiberObject::result(std::optional<double> timeout) {
+nb::object FiberObject::result(std::optional<Seconds> timeout) {
   if (!task().done()) wait(timeout);
   observed_ = true;
   if (exception_) {
@@ -160,7 +160,7 @@ nb::object FiberObject::result(std::optional<double> timeout) {
   return nb::borrow(result_);
 }
 
-nb::object FiberObject::exception(std::optional<double> timeout) {
+nb::object FiberObject::exception(std::optional<Seconds> timeout) {
   if (!task().done()) wait(timeout);
   observed_ = true;
   return exception_ ? nb::borrow(exception_) : nb::none();
@@ -366,7 +366,7 @@ nb::object current() {
   return mine && mine->object() ? nb::borrow(mine->object()->self()) : nb::none();
 }
 
-void sleep(double seconds) {
+void sleep(Seconds seconds) {
   const Nanos deadline = deadline_of(seconds);
   ensure_runtime();
   raise_outcome(blocking([&] { return detail::sleep_until(deadline); }));

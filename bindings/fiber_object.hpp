@@ -41,9 +41,9 @@ class FiberObject {
   PythonTask& task() const noexcept { return *task_; }
   PyObject* self() const noexcept { return self_; }
 
-  void join(std::optional<double> timeout);
-  nb::object result(std::optional<double> timeout);
-  nb::object exception(std::optional<double> timeout);
+  void join(std::optional<Seconds> timeout);
+  nb::object result(std::optional<Seconds> timeout);
+  nb::object exception(std::optional<Seconds> timeout);
   bool cancel();
   bool cancelled() const noexcept {
     return cancelled_ || (task().done() && task().end == detail::Task::End::kCancelled);
@@ -64,7 +64,7 @@ class FiberObject {
  private:
   friend class PythonTask;
 
-  void wait(std::optional<double> timeout);
+  void wait(std::optional<Seconds> timeout);
   void report_if_unobserved() noexcept;
   void note_site();
   void execute();

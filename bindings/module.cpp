@@ -115,11 +115,18 @@ void raise_outcome(Outcome outcome) {
   }
 }
 
-Nanos deadline_of(const std::optional<double>& seconds) {
+Nanos deadline_of(const std::optional<Seconds>& seconds) {
   if (!seconds) return detail::kNever;
-  if (std::isnan(*seconds)) raise_error(PyExc_ValueError, "a time in seconds must not be NaN");
-  if (*seconds <= 0) return detail::now();
-  return detail::deadline_after(std::chrono::duration<double>(*seconds));
+  if (seconds->wrong) {
+    PyErr_Format(PyExc_TypeError, "a time in seconds must be a number, not %.100s", seconds->wrong->tp_name);
+    throw nb::python_error();
+  }
+  if (seconds->too_large)
+    raise_error(PyExc_OverflowError,
+                "a time in seconds is too large for a float: float('inf') is without end");
+  if (std::isnan(seconds->value)) raise_error(PyExc_ValueError, "a time in seconds must not be NaN");
+  if (seconds->value <= 0) return detail::now();
+  return detail::deadline_after(std::chrono::duration<double>(seconds->value));
 }
 
 PyObject* take_exception() noexcept {

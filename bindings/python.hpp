@@ -71,8 +71,16 @@ void raise_outcome(Outcome outcome);
 /// Raises the OSError of that number.
 [[noreturn]] void raise_errno(int number);
 
-/// Seconds from now; None: never. Raises ValueError for NaN, TypeError for what is no number. Negative: 0.
-Nanos deadline_of(const std::optional<double>& seconds);
+/// A time that a program gave, looked at by deadline_of() only: so its errors are the same everywhere.
+struct Seconds {
+  double value = 0;
+  PyTypeObject* wrong = nullptr;  // borrowed; the type of what is no number
+  bool too_large = false;         // for a double
+};
+
+/// Seconds from now; none: never. Raises ValueError for NaN, TypeError for what is no number, OverflowError
+/// for one that no double holds. Negative: 0.
+Nanos deadline_of(const std::optional<Seconds>& seconds);
 
 /// The exception that is set, which is not any more; null: none.
 PyObject* take_exception() noexcept;
@@ -104,3 +112,18 @@ void add_patch(nb::module_& module);
 void publish_functions(nb::handle module);
 
 }  // namespace weft::python
+
+template <>
+struct nanobind::detail::type_caster<weft::python::Seconds> {
+  NB_TYPE_CASTER(weft::python::Seconds, const_name("float"))
+
+  bool from_python(handle source, uint32_t, cleanup_list*) noexcept {
+    value = {.value = PyFloat_AsDouble(source.ptr())};
+    if (value.value == -1 && PyErr_Occurred()) {
+      value.too_large = PyErr_ExceptionMatches(PyExc_OverflowError);
+      if (!value.too_large) value.wrong = Py_TYPE(source.ptr());
+      PyErr_Clear();
+    }
+    return true;
+  }
+};
