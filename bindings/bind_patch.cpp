@@ -12,7 +12,9 @@ namespace weft::python {
 
 namespace {
 
-uint64_t enter_patch(uint32_t families, const std::vector<std::string>& libraries) {
+// Puts the number of the patch at the end of `numbers`: here, where no signal handler of Python's comes in
+// between.
+void enter_patch(uint32_t families, const std::vector<std::string>& libraries, nb::list numbers) {
   ensure_runtime();
   std::vector<const char*> names;
   for (const std::string& library : libraries) names.push_back(library.c_str());
@@ -20,17 +22,37 @@ uint64_t enter_patch(uint32_t families, const std::vector<std::string>& librarie
   constexpr int kPythonThreads = 1;
   if (const int error = detail::patch({families, names.data(), names.size(), kPythonThreads}, &id))
     raise_errno(error);
+  try {
+    numbers.append(id);
+  } catch (...) {
+    detail::unpatch(id, detail::now());
+    throw;
+  }
   wrap_lock_waits();
-  return id;
 }
 
-// The names of the fibers that stand for threads and have not ended by the deadline; empty: it is done.
-std::vector<std::string> leave_patch(uint64_t id, std::optional<Seconds> timeout) {
+void forget(nb::list numbers, uint64_t id) {
+  for (size_t place = numbers.size(); place-- > 0;)
+    if (nb::cast<uint64_t>(numbers[place]) == id) {
+      nb::del(numbers[place]);
+      return;
+    }
+}
+
+// Takes back the last of `numbers`. The names of the fibers that stand for threads and have not ended by the
+// deadline; empty: it is done.
+std::vector<std::string> leave_patch(nb::list numbers, std::optional<Seconds> timeout) {
   const Nanos deadline = deadline_of(timeout);
+  const auto id = nb::cast<uint64_t>(numbers[numbers.size() - 1]);
   int error;
-  {
-    Released released;
-    error = detail::unpatch(id, deadline);
+  for (;;) {
+    {
+      Released released;
+      detail::Interruptible interruptible;
+      error = detail::unpatch(id, deadline);
+    }
+    if (error != EINTR) break;
+    if (PyErr_CheckSignals() != 0) throw nb::python_error();
   }
   std::vector<std::string> names;
   if (error == ETIMEDOUT) {
@@ -43,7 +65,9 @@ std::vector<std::string> leave_patch(uint64_t id, std::optional<Seconds> timeout
     if (names.empty()) names.push_back("one that has just ended");
     return names;
   }
-  if (error == EINVAL) raise_error(PyExc_RuntimeError, "this patch was undone already");
+  if (error && error != EINVAL) raise_errno(error);
+  forget(numbers, id);
+  if (error) raise_error(PyExc_RuntimeError, "this patch was undone already");
   if (detail::patches() == 0 && !detail::runs_under_weft()) {
     remove_delivery();
     unwrap_lock_waits();
@@ -72,7 +96,7 @@ nb::dict counts() {
 
 void add_patch(nb::module_& m) {
   m.def("_enter_patch", &enter_patch);
-  m.def("_leave_patch", &leave_patch, nb::arg("id"), nb::arg("timeout").none());
+  m.def("_leave_patch", &leave_patch, nb::arg("numbers"), nb::arg("timeout").none());
   m.def("_counts", &counts);
 }
 

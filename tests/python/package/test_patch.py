@@ -1,5 +1,7 @@
 """patch(), and what a cancellation does to calls of others."""
 
+import functools
+import inspect
 import os
 import select
 import socket
@@ -74,6 +76,20 @@ def test_scopes():
     assert not cooperative(nap)
 
 
+def test_threads_bring_locks_along():
+    """Thread.start() waits for the new thread by a lock."""
+    with weft.patched(only={"threads"}), weft.timeout(10):
+        thread = threading.Thread(target=weft.yield_now)
+        thread.start()
+        thread.join()
+    for scope in ({"exclude": {"locks"}}, {"only": {"threads"}, "exclude": {"locks"}}):
+        for patch in (weft.patch, weft.patched):
+            with pytest.raises(ValueError, match="exclude 'threads' as well"):
+                patch(**scope)
+    with weft.patched(exclude={"locks", "threads"}), weft.patched(only={"sleeping"}, exclude={"locks"}):
+        pass
+
+
 def test_libraries_are_left_alone():
     # Where the module is linked into the interpreter, that is what sleeps.
     library = os.path.basename(getattr(time, "__file__", None) or os.path.realpath("/proc/self/exe"))
@@ -123,6 +139,81 @@ def test_misuse():
         weft.patch(exclude={"grpc"})
     with pytest.raises(TypeError, match="several names"):
         weft.patch(only="sockets")
+    for names in (3, {3}, None):
+        with pytest.raises(TypeError, match="exclude takes names"):
+            weft.patch(exclude=names)
+    for names in (3, {3}):
+        with pytest.raises(TypeError, match="only takes names"):
+            weft.patch(only=names)
+    weft.patch()
+    try:
+        with pytest.raises(TypeError, match="^a time in seconds must be a number, not str$"):
+            weft.unpatch("x")
+        with pytest.raises(ValueError, match="NaN"):
+            weft.unpatch(float("nan"))
+        assert weft.is_patched()
+    finally:
+        weft.unpatch()
+
+
+def test_as_a_decorator_it_refuses_what_it_could_not_patch():
+    async def coroutine():
+        pass
+
+    def generator():
+        yield
+
+    async def asynchronous_generator():
+        yield
+
+    for function in (coroutine, generator, asynchronous_generator, functools.partial(coroutine)):
+        with pytest.raises(TypeError, match=r"`with weft.patched\(\):` inside"):
+            weft.patched()(function)
+    with pytest.raises(TypeError, match=r"parentheses: @weft.patched\(\)"):
+        weft.patched(print)
+    assert "only" in inspect.signature(weft.patched).parameters
+
+
+def test_repr_tells_what_is_patched():
+    assert repr(weft.patched()) == "<weft.patched: all>"
+    text = repr(weft.patched(only={"polling", "sockets"}, exclude={"libgrpc*"}))
+    assert text == "<weft.patched: sockets, polling; not by libgrpc*>"
+
+
+def test_ctrl_c_while_leaving_keeps_count():
+    program = """
+import signal, threading, time, weft
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+
+def interrupted(leave):
+    thread = threading.Thread(target=time.sleep, args=(0.3,))
+    thread.start()
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        leave()
+    except KeyboardInterrupt:
+        return
+    raise SystemExit("not interrupted")
+
+weft.patch()
+interrupted(weft.unpatch)
+if weft.is_patched():
+    weft.unpatch()
+try:
+    weft.unpatch()
+except RuntimeError as error:
+    print(error)
+scope = weft.patched()
+scope.__enter__()
+interrupted(lambda: scope.__exit__(None, None, None))
+if weft.is_patched():
+    scope.__exit__(None, None, None)
+weft.patch()
+weft.unpatch()
+print(weft.is_patched())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("unpatch() without a patch()\nFalse\n", "")
 
 
 def test_where_gevent_has_patched_it_says_so():
