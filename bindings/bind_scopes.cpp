@@ -1,21 +1,63 @@
 // Timeout scopes, shields, task groups, waiting for descriptors, work on other threads.
 #include <cxxabi.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
 #include <poll.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
+#include <string>
 #include <vector>
 
 #include "fiber_object.hpp"
 #include "weft/detail/channel.hpp"
 #include "weft/detail/group.hpp"
 #include "weft/offload.hpp"
+#include "weft/runtime.hpp"
 #include "weft/timeout.hpp"
 
 namespace weft::python {
 
 namespace {
+
+/// Who is in a scope, and what the deadlines were outside.
+class Entries {
+ public:
+  /// True: it is the outermost. To be followed by add().
+  bool enter(const char* scope) {
+    // The library would start as in a C++ program, in which no signal ends a wait.
+    if (!Runtime::running()) ensure_runtime();
+    if (formers_.empty()) {
+      thread_ = PyThread_get_thread_ident();
+    } else if (PyThread_get_thread_ident() != thread_) {
+      PyErr_Format(PyExc_RuntimeError, "%s: another fiber or thread is in this one: make one for each",
+                   scope);
+      throw nb::python_error();
+    }
+    formers_.reserve(formers_.size() + 1);
+    return formers_.empty();
+  }
+  void add(Nanos former) noexcept { formers_.push_back(former); }
+  Nanos leave(const char* scope) {
+    if (formers_.empty()) {
+      PyErr_Format(PyExc_RuntimeError, "%s: left more often than it was entered", scope);
+      throw nb::python_error();
+    }
+    if (PyThread_get_thread_ident() != thread_) {
+      PyErr_Format(PyExc_RuntimeError, "%s: to be left by the fiber or thread that entered it", scope);
+      throw nb::python_error();
+    }
+    const Nanos former = formers_.back();
+    formers_.pop_back();
+    return former;
+  }
+  bool entered() const noexcept { return !formers_.empty(); }
+
+ private:
+  std::vector<Nanos> formers_;
+  unsigned long thread_ = 0;
+};
 
 /// `with weft.timeout(seconds)`.
 class TimeoutScopeObject {
@@ -23,20 +65,12 @@ class TimeoutScopeObject {
   explicit TimeoutScopeObject(std::optional<Seconds> seconds) : seconds_(seconds) { deadline_of(seconds); }
 
   TimeoutScopeObject& enter() {
-    if (depth_++ == 0) {
-      thread_ = PyThread_get_thread_ident();
-      deadline_ = deadline_of(seconds_);
-    }
-    formers_.push_back(detail::push_expiry(deadline_));
+    if (entries_.enter("weft.timeout")) deadline_ = deadline_of(seconds_);
+    entries_.add(detail::push_expiry(deadline_));
     return *this;
   }
   void exit(nb::handle type, nb::handle error, nb::handle) {
-    if (depth_ == 0) raise_error(PyExc_RuntimeError, "weft.timeout: left more often than it was entered");
-    if (PyThread_get_thread_ident() != thread_)
-      raise_error(PyExc_RuntimeError, "weft.timeout: to be left by the fiber or thread that entered it");
-    --depth_;
-    detail::pop_expiry(formers_.back());
-    formers_.pop_back();
+    detail::pop_expiry(entries_.leave("weft.timeout"));
     // A C library that reports the expired wait as an error of its own, which nothing has replaced.
     if (!type.is_none() && expired() && PyErr_GivenExceptionMatches(type.ptr(), PyExc_OSError) &&
         !PyErr_GivenExceptionMatches(type.ptr(), exceptions.timeout)) {
@@ -50,31 +84,38 @@ class TimeoutScopeObject {
     if (deadline_ == detail::kNever) return std::nullopt;
     return std::max(0.0, static_cast<double>(deadline_ - detail::now()) / 1e9);
   }
+  std::string repr() const {
+    if (!seconds_) return "<weft.timeout without a deadline>";
+    const char* state = expired() ? ", expired" : entries_.entered() ? "" : ", not entered";
+    char text[100];
+    int length = snprintf(text, sizeof text, "<weft.timeout of %g s%s", seconds_->value, state);
+    if (const auto left = remaining(); left && !expired() && entries_.entered())
+      length += snprintf(text + length, sizeof text - static_cast<size_t>(length), ", %.3g s left", *left);
+    return std::string(text) + ">";
+  }
 
  private:
   std::optional<Seconds> seconds_;
   Nanos deadline_ = detail::kNever;
-  std::vector<Nanos> formers_;
-  unsigned long thread_ = 0;
-  int depth_ = 0;
+  Entries entries_;
 };
 
 /// `with weft.shield()`.
 class ShieldObject {
  public:
   void enter() {
+    entries_.enter("weft.shield");
     Nanos former;
     detail::push_shield(&former);
-    formers_.push_back(former);
+    entries_.add(former);
   }
-  void exit() {
-    if (formers_.empty()) raise_error(PyExc_RuntimeError, "weft.shield: left more often than it was entered");
-    detail::pop_shield(formers_.back());
-    formers_.pop_back();
+  void exit() { detail::pop_shield(entries_.leave("weft.shield")); }
+  const char* repr() const {
+    return entries_.entered() ? "<weft.shield, entered>" : "<weft.shield, not entered>";
   }
 
  private:
-  std::vector<Nanos> formers_;
+  Entries entries_;
 };
 
 /// What weft.TaskGroup is made of.
@@ -166,23 +207,25 @@ void add_scopes(nb::module_& m) {
       "with timeout(seconds): a deadline for all that waits in the block.\n\n"
       "Cancellable waits, of Python code and inside C libraries alike, raise weft.Timeout when it\n"
       "has passed. Nests: the nearest deadline counts. None: no deadline. Re-entrant: entered\n"
-      "again, it keeps its first deadline.")
+      "again, it keeps its first deadline. For one fiber at a time.")
       .def(nb::init<std::optional<Seconds>>(), nb::arg("seconds").none())
       .def("__enter__", &TimeoutScopeObject::enter, nb::rv_policy::reference)
       .def("__exit__", &TimeoutScopeObject::exit, nb::arg("type").none(), nb::arg("error").none(),
            nb::arg("traceback").none(),
            nb::sig("def __exit__(self, type: object, error: object, traceback: object) -> None"))
       .def_prop_ro("expired", &TimeoutScopeObject::expired, "Has its deadline passed?")
-      .def_prop_ro("remaining", &TimeoutScopeObject::remaining, "Seconds left; None without a deadline.");
+      .def_prop_ro("remaining", &TimeoutScopeObject::remaining, "Seconds left; None without a deadline.")
+      .def("__repr__", &TimeoutScopeObject::repr);
   nb::class_<ShieldObject>(
       m, "shield", nb::is_final(),
       "with shield(): neither cancellation nor timeouts from outside end a wait in the block.\n\n"
-      "For cleanup that must wait. A timeout within it counts.")
+      "For cleanup that must wait. A timeout within it counts. For one fiber at a time.")
       .def(nb::init<>())
       .def("__enter__", &ShieldObject::enter)
       .def(
           "__exit__", [](ShieldObject& self, nb::args) { self.exit(); },
-          nb::sig("def __exit__(self, *args: object) -> None"));
+          nb::sig("def __exit__(self, *args: object) -> None"))
+      .def("__repr__", &ShieldObject::repr);
   nb::class_<GroupObject>(m, "_Group", nb::is_final())
       .def(nb::init<>())
       .def("spawn", &GroupObject::spawn)

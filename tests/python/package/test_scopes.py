@@ -1,6 +1,8 @@
 """timeout, shield, TaskGroup, map, run_async."""
 
 import asyncio
+import subprocess
+import sys
 import time
 
 import pytest
@@ -45,6 +47,58 @@ def test_reentrant():
         scope.__exit__(None, None, None)
 
 
+def test_of_one_fiber_at_a_time():
+    for scope in (weft.timeout(1000), weft.shield()):
+        with scope:
+            fiber = weft.spawn(scope.__enter__)
+            with pytest.raises(RuntimeError, match="make one for each"):
+                fiber.result()
+        assert weft.spawn(_enter_and_leave, scope).result()
+    soon = weft.timeout(0.01)
+    with soon, pytest.raises(RuntimeError):
+        weft.spawn(soon.__enter__).result()
+    weft.sleep(0.02)  # no deadline is left behind
+
+
+def _enter_and_leave(scope):
+    with scope:
+        return True
+
+
+def test_scopes_tell_their_state():
+    scope = weft.timeout(1000)
+    assert repr(scope) == "<weft.timeout of 1000 s, not entered>"
+    with scope:
+        assert "s left" in repr(scope)
+    with pytest.raises(weft.Timeout), weft.timeout(0.001) as scope:
+        weft.sleep(1)
+    assert repr(scope) == "<weft.timeout of 0.001 s, expired>"
+    assert repr(weft.timeout(None)) == "<weft.timeout without a deadline>"
+    shield = weft.shield()
+    assert repr(shield) == "<weft.shield, not entered>"
+    with shield:
+        assert repr(shield) == "<weft.shield, entered>"
+
+
+def test_a_scope_may_be_the_first_use():
+    """Ctrl-C ends the wait inside."""
+    program = """
+import signal, time, weft
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+signal.setitimer(signal.ITIMER_REAL, 0.1)
+began = time.monotonic()
+try:
+    with SCOPE:
+        weft.sleep(20)
+except KeyboardInterrupt:
+    print(time.monotonic() - began < 10)
+"""
+    for scope in ("weft.shield()", "weft.timeout(60)"):
+        done = subprocess.run([sys.executable, "-c", program.replace("SCOPE", scope)], capture_output=True, text=True,
+                              timeout=60, check=True)
+        assert done.stdout == "True\n", scope
+
+
 def test_negative_and_bad_times():
     with pytest.raises(weft.Timeout):
         with weft.timeout(-1):
@@ -53,6 +107,8 @@ def test_negative_and_bad_times():
         weft.timeout(float("nan"))
     with pytest.raises(TypeError):
         weft.timeout("soon")
+    with pytest.raises(OverflowError, match="'inf'"):
+        weft.timeout(10**400)
 
 
 @settings(max_examples=25, deadline=None)
