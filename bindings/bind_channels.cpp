@@ -1,9 +1,11 @@
 // weft.Channel and select().
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
 #include <poll.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <string>
 #include <vector>
 
 #include "fiber_object.hpp"
@@ -25,13 +27,9 @@ const detail::ItemType kReference{
 
 class ChannelObject {
  public:
-  explicit ChannelObject(std::optional<Py_ssize_t> capacity) {
-    if (capacity && *capacity < 0)
-      raise_error(PyExc_ValueError,
-                  "Channel(capacity): 0 for unbuffered, N for at most N items, None for unbounded");
-    core_ =
-        detail::channel_create(capacity ? static_cast<size_t>(*capacity) : detail::kUnbounded, kReference);
-    if (!core_) throw std::bad_alloc();
+  explicit ChannelObject(nb::handle capacity)
+      : core_(detail::channel_create(items_of(capacity), kReference)) {
+    if (!core_) raise_capacity(PyExc_MemoryError);
   }
   // Items that are left go with the core, under the GIL: the object is only ever destroyed so.
   ~ChannelObject() {
@@ -71,8 +69,25 @@ class ChannelObject {
     return capacity == detail::kUnbounded ? std::nullopt : std::optional(capacity);
   }
   detail::ChannelCore& core() const noexcept { return *core_; }
+  std::string repr() const {
+    const size_t items = size(), most = detail::channel_capacity(*core_);
+    return "<weft.Channel(" + (most == detail::kUnbounded ? std::string("None") : std::to_string(most)) +
+           "): " + std::to_string(items) + (items == 1 ? " item" : " items") + (closed() ? ", closed>" : ">");
+  }
 
  private:
+  [[noreturn]] static void raise_capacity(PyObject* type) {
+    raise_error(type, "Channel(capacity): 0 for unbuffered, N for at most N items, None for unbounded");
+  }
+  static size_t items_of(nb::handle capacity) {
+    if (capacity.is_none()) return detail::kUnbounded;
+    if (!PyIndex_Check(capacity.ptr())) raise_capacity(PyExc_TypeError);
+    const Py_ssize_t items = PyNumber_AsSsize_t(capacity.ptr(), PyExc_OverflowError);
+    if (items == -1 && PyErr_ExceptionMatches(PyExc_OverflowError)) raise_capacity(PyExc_OverflowError);
+    if (items == -1 && PyErr_Occurred()) throw nb::python_error();
+    if (items < 0) raise_capacity(PyExc_ValueError);
+    return static_cast<size_t>(items);
+  }
   bool transfer_out(nb::object& item, Nanos deadline) {
     PyObject* reference = item.ptr();
     // First without letting the GIL go: mostly it can be done at once.
@@ -110,7 +125,7 @@ struct SelectCase {
   nb::object item;    // to be sent
   int descriptor = -1;
   short events = 0;
-  Nanos deadline = detail::kNever;
+  std::optional<Seconds> after;
 };
 
 SelectCase case_of(nb::handle object) {
@@ -142,24 +157,23 @@ nb::tuple select(nb::args arguments, bool wait) {
   std::vector<PyObject*> items(count);
   Nanos deadline = detail::kNever;
   size_t timer = SIZE_MAX;
-  const auto prepare = [&] {
-    for (size_t i = 0; i < count; ++i) {
-      untyped[i].kind = cases[i].kind;
-      untyped[i].item = &items[i];
-      untyped[i].descriptor = cases[i].descriptor;
-      untyped[i].events = cases[i].events;
-      if (cases[i].kind == detail::Case::Kind::kReceive || cases[i].kind == detail::Case::Kind::kSend)
-        untyped[i].channel = &nb::cast<ChannelObject&>(cases[i].source).core();
-      if (cases[i].kind == detail::Case::Kind::kSend) items[i] = cases[i].item.ptr();
-      if (cases[i].kind == detail::Case::Kind::kCompletion)
-        untyped[i].completion = &nb::cast<FiberObject&>(cases[i].source).task();
-      if (cases[i].deadline < deadline) {
-        deadline = cases[i].deadline;
-        timer = i;
-      }
+  for (size_t i = 0; i < count; ++i) {
+    untyped[i].kind = cases[i].kind;
+    untyped[i].item = &items[i];
+    untyped[i].descriptor = cases[i].descriptor;
+    untyped[i].events = cases[i].events;
+    if (cases[i].kind == detail::Case::Kind::kReceive || cases[i].kind == detail::Case::Kind::kSend)
+      untyped[i].channel = &nb::cast<ChannelObject&>(cases[i].source).core();
+    if (cases[i].kind == detail::Case::Kind::kSend) items[i] = cases[i].item.ptr();
+    if (cases[i].kind == detail::Case::Kind::kCompletion)
+      untyped[i].completion = &nb::cast<FiberObject&>(cases[i].source).task();
+    if (!cases[i].after) continue;
+    const Nanos end = deadline_of(cases[i].after);
+    if (end < deadline) {
+      deadline = end;
+      timer = i;
     }
-  };
-  prepare();
+  }
   size_t chosen = SIZE_MAX;
   Outcome outcome = detail::select(untyped.data(), count, 0, &chosen);
   if (outcome == Outcome::kTimeout && !wait) return nb::make_tuple(nb::none(), nb::none());
@@ -175,9 +189,7 @@ nb::tuple select(nb::args arguments, bool wait) {
   switch (c.kind) {
     case detail::Case::Kind::kSend:
       raise_outcome(c.outcome);
-      cases[chosen].item.release();
-      if (nb::isinstance<SelectCase>(arguments[chosen]))
-        nb::cast<SelectCase&>(arguments[chosen]).item = nb::none();
+      cases[chosen].item.release();  // this reference is the channel's now; the Case keeps its own
       break;
     case detail::Case::Kind::kReceive:
       raise_outcome(c.outcome);
@@ -204,6 +216,23 @@ SelectCase descriptor_case(nb::handle file, short events) {
   return c;
 }
 
+nb::object repr_of(nb::handle self) {
+  const SelectCase& c = nb::cast<const SelectCase&>(self);
+  if (c.after)
+    return nb::steal(PyUnicode_FromFormat("<weft.Case: after(%S)>", nb::float_(c.after->value).ptr()));
+  if (c.kind == detail::Case::Kind::kDescriptor)
+    return nb::steal(PyUnicode_FromFormat("<weft.Case: %s(%d)>", c.events & POLLIN ? "readable" : "writable",
+                                          c.descriptor));
+  // The item may have this case in it.
+  const int inside = Py_ReprEnter(self.ptr());
+  if (inside != 0) return inside < 0 ? nb::object() : nb::object(nb::str("<weft.Case: ...>"));
+  nb::object text =
+      nb::steal(PyUnicode_FromFormat("<weft.Case: sending(%R, %R)>", c.source.ptr(), c.item.ptr()));
+  Py_ReprLeave(self.ptr());
+  if (!text.is_valid()) throw nb::python_error();
+  return text;
+}
+
 }  // namespace
 
 void add_channels(nb::module_& m) {
@@ -212,7 +241,8 @@ void add_channels(nb::module_& m) {
       "A queue through which fibers and threads hand each other items.\n\n"
       "capacity 0: a send ends when a receiver has the item. N: up to N items wait in it. None: sending\n"
       "never waits. Waits are cancellation points; an item whose send did not end stays with its sender.")
-      .def(nb::init<std::optional<Py_ssize_t>>(), nb::arg("capacity").none() = 0)
+      .def(nb::init<nb::handle>(), nb::arg("capacity").none() = 0,
+           nb::sig("def __init__(self, capacity: int | None = 0) -> None"))
       .def("send", &ChannelObject::send, nb::arg("item").none(), nb::arg("timeout") = nb::none(),
            nb::sig("def send(self, item: T, timeout: float | None = None) -> None"),
            "Hand in an item. Raise weft.Closed if it is closed, weft.Timeout after `timeout` seconds.")
@@ -234,9 +264,14 @@ void add_channels(nb::module_& m) {
       .def(
           "__iter__", [](nb::handle self) { return nb::borrow(self); },
           nb::sig("def __iter__(self) -> Channel[T]"))
-      .def("__next__", &ChannelObject::next, nb::sig("def __next__(self) -> T"));
-  nb::class_<SelectCase>(m, "Case", nb::is_final(),
-                         "What sending(), readable(), writable() and after() return, for select().");
+      .def("__next__", &ChannelObject::next, nb::sig("def __next__(self) -> T"))
+      .def("__repr__", &ChannelObject::repr);
+  nb::class_<SelectCase>(
+      m, "Case", nb::is_final(),
+      "What sending(), readable(), writable() and after() return, for select().\n\n"
+      "May be given to it any number of times: each select() sends the item again, and begins to "
+      "count the time.")
+      .def("__repr__", &repr_of, nb::sig("def __repr__(self) -> str"));
   m.def(
       "sending",
       [](nb::handle channel, nb::object item) {
@@ -260,11 +295,12 @@ void add_channels(nb::module_& m) {
   m.def(
       "after",
       [](Seconds seconds) {
+        deadline_of(seconds);
         SelectCase c;
-        c.deadline = deadline_of(seconds);
+        c.after = seconds;
         return c;
       },
-      nb::arg("seconds"), "A case of select(): so many seconds have passed.");
+      nb::arg("seconds"), "A case of select(): so many seconds have passed since select() was called.");
   m.def("select", &select, nb::arg("cases"), nb::arg("wait") = true,
         "Wait until one of the cases can go on, have it done, and return its number and value.\n\n"
         "A channel stands for receiving: the value is the item; weft.Closed is raised if it is closed and "

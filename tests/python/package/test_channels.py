@@ -2,6 +2,7 @@
 
 import os
 import random
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -57,8 +58,13 @@ def test_closing():
 def test_bad_capacity():
     with pytest.raises(ValueError, match="unbounded"):
         weft.Channel(-1)
-    with pytest.raises(TypeError):
-        weft.Channel("1")
+    for capacity in ("1", 1.5):
+        with pytest.raises(TypeError, match="None for unbounded"):
+            weft.Channel(capacity)
+    with pytest.raises(OverflowError, match="None for unbounded"):
+        weft.Channel(2**70)
+    with pytest.raises(MemoryError, match="None for unbounded"):
+        weft.Channel(2**60)
 
 
 def test_items_are_let_go():
@@ -109,6 +115,36 @@ def test_select():
         weft.select(a, b)
 
 
+def test_cases_can_be_used_again():
+    channel = weft.Channel(None)
+    case = weft.sending(channel, "item")
+    assert [weft.select(case) for _ in range(2)] == [(0, None)] * 2
+    assert [channel.receive() for _ in range(2)] == ["item"] * 2
+    tick = weft.after(0.02)
+    weft.sleep(0.03)
+    for _ in range(2):
+        began = time.monotonic()
+        assert weft.select(channel, tick) == (1, None)
+        assert time.monotonic() - began >= 0.02
+
+
+def test_they_tell_what_they_are():
+    channel = weft.Channel(3)
+    channel.send(1)
+    assert repr(channel) == "<weft.Channel(3): 1 item>"
+    assert repr(weft.Channel(None)) == "<weft.Channel(None): 0 items>"
+    channel.close()
+    assert repr(channel) == "<weft.Channel(3): 1 item, closed>"
+    assert repr(weft.sending(weft.Channel(), "x")) == "<weft.Case: sending(<weft.Channel(0): 0 items>, 'x')>"
+    assert repr(weft.after(1.5)) == "<weft.Case: after(1.5)>"
+    assert repr(weft.readable(0)) == "<weft.Case: readable(0)>"
+    assert repr(weft.writable(1)) == "<weft.Case: writable(1)>"
+    loop = weft.Channel()
+    case = [0]
+    case[0] = weft.sending(loop, case)
+    assert "..." in repr(case)
+
+
 def test_select_descriptors():
     reading, writing = os.pipe()
     channel = weft.Channel()
@@ -131,6 +167,8 @@ def test_select_misuse():
         weft.select()
     with pytest.raises(TypeError, match="channels, fibers"):
         weft.select(3)
+    with pytest.raises(TypeError, match="not weft.timeout"):
+        weft.select(weft.timeout(1))
     with pytest.raises(TypeError, match="sending"):
         weft.sending(3, 4)
 
