@@ -89,7 +89,12 @@ void PythonTask::run(Task& task) {
 void FiberObject::execute() {
   follow_hook(g_trace_hook, "settrace");
   follow_hook(g_profile_hook, "setprofile");
-  result_ = call_in_context(context_, callable_, arguments_, keywords_, &exception_);
+  if (task().cancel_requested()) {  // before it began
+    exception_ = PyObject_CallNoArgs(exceptions.cancelled);
+    if (!exception_) exception_ = take_exception();
+  } else {
+    result_ = call_in_context(context_, callable_, arguments_, keywords_, &exception_);
+  }
   // A C function that is the fiber's own: there was no frame to raise in.
   if (exception_ && task().cancel_requested() && is_cancelled_call(exception_)) {
     PyObject* cancelled = PyObject_CallNoArgs(exceptions.cancelled);
@@ -108,12 +113,21 @@ void FiberObject::execute() {
 void FiberObject::call_back() noexcept {
   PyObject* callbacks = std::exchange(callbacks_, nullptr);
   if (!callbacks) return;
-  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(callbacks); ++i) {
-    PyObject* function = PyList_GET_ITEM(callbacks, i);
-    PyObject* answer = PyObject_CallOneArg(function, self_);
-    if (!answer) PyErr_WriteUnraisable(function);
+  PyObject* arguments = PyTuple_Pack(1, self_);
+  for (Py_ssize_t i = 0; arguments && i < PyList_GET_SIZE(callbacks); ++i) {
+    PyObject* function = PyTuple_GET_ITEM(PyList_GET_ITEM(callbacks, i), 0);
+    PyObject* context = PyTuple_GET_ITEM(PyList_GET_ITEM(callbacks, i), 1);
+    PyObject* error = nullptr;
+    PyObject* answer = call_in_context(context, function, arguments, nullptr, &error);
+    if (!answer) {
+      set_exception(error);
+      Py_DECREF(error);
+      PyErr_WriteUnraisable(function);
+    }
     Py_XDECREF(answer);
   }
+  if (!arguments) PyErr_WriteUnraisable(nullptr);
+  Py_XDECREF(arguments);
   Py_DECREF(callbacks);
 }
 
@@ -175,12 +189,15 @@ bool FiberObject::cancel() {
 void FiberObject::add_done_callback(nb::object function) {
   if (!PyCallable_Check(function.ptr()))
     raise_error(PyExc_TypeError, "add_done_callback() takes a function that is called with the fiber");
+  nb::object context = nb::steal(PyContext_CopyCurrent());
+  if (!context.is_valid()) throw nb::python_error();
   if (!task().done()) {
     if (!callbacks_ && !(callbacks_ = PyList_New(0))) throw nb::python_error();
-    if (PyList_Append(callbacks_, function.ptr()) != 0) throw nb::python_error();
+    nb::object both = nb::make_tuple(function, context);
+    if (PyList_Append(callbacks_, both.ptr()) != 0) throw nb::python_error();
     return;
   }
-  function(nb::handle(self_));
+  context.attr("run")(function, nb::handle(self_));
 }
 
 std::string FiberObject::name() const {
@@ -319,6 +336,10 @@ PyObject* FiberObject::spawn(PyObject*, PyObject* const* arguments, Py_ssize_t c
     if (name.is_valid()) {
       options.name = PyUnicode_AsUTF8AndSize(name.ptr(), &length);
       if (!options.name) return nullptr;
+      if (memchr(options.name, 0, static_cast<size_t>(length))) {
+        PyErr_SetString(PyExc_ValueError, "spawn(name=...): a name must not have a null character in it");
+        return nullptr;
+      }
     }
     options.name_length = static_cast<size_t>(length);
     Py_INCREF(fiber->self_);  // the fiber's own
@@ -382,7 +403,7 @@ void yield_now() {
 
 void add_fibers(nb::module_& m) {
   nb::class_<FiberObject> type(m, "Fiber", nb::type_slots(g_slots), nb::is_generic(),
-                               nb::sig("class Fiber(Generic[T])"),
+                               nb::is_weak_referenceable(), nb::sig("class Fiber(Generic[T])"),
                                "A fiber that was spawned. Usable on any thread.");
   g_type = reinterpret_cast<PyTypeObject*>(type.ptr());
   type.def("join", &FiberObject::join, nb::arg("timeout") = nb::none(),
@@ -397,14 +418,15 @@ void add_fibers(nb::module_& m) {
       .def("cancel", &FiberObject::cancel,
            "Ask it to end: its present or next cancellable wait raises weft.Cancelled, and every later "
            "one.\n\n"
-           "Return False if it has ended already.")
+           "One that has not begun does not call its function. Return False if it has ended already.")
       .def(
           "done", [](FiberObject& self) { return self.task().done(); }, "Has it ended?")
       .def(
           "cancelled", [](FiberObject& self) { return self.cancelled(); }, "Did it end by weft.Cancelled?")
       .def("add_done_callback", &FiberObject::add_done_callback, nb::arg("function"),
            nb::sig("def add_done_callback(self, function: Callable[[Fiber[T]], object]) -> None"),
-           "Call function(fiber) when it has ended, in the fiber itself; at once if it has.")
+           "Call function(fiber) when it has ended, in the fiber itself; at once if it has.\n\n"
+           "In a copy of the contextvars of who calls this.")
       .def_prop_ro("name", &FiberObject::name, "As given to spawn(), or made of its number.")
       .def_prop_ro(
           "id", [](FiberObject& self) { return self.task().id(); }, "Its number, unlike any other's.")

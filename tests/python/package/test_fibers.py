@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -82,17 +83,20 @@ def test_cancel():
     assert fiber.cancelled()
 
 
-def test_cancelled_before_it_ran_it_still_runs():
-    ran = []
-
-    def body():
-        ran.append(True)
-        weft.sleep(1000)
-
-    fiber = weft.spawn(body)
-    fiber.cancel()
+def test_cancelled_before_it_ran_it_does_not_run():
+    ran, told = [], []
+    fiber = weft.spawn(ran.append, True)
+    fiber.add_done_callback(told.append)
+    assert fiber.cancel()
     fiber.join()
-    assert ran and fiber.cancelled()
+    assert not ran and fiber.cancelled() and isinstance(fiber.exception(), weft.Cancelled)
+    with pytest.raises(weft.Cancelled):
+        fiber.result()
+    assert told == [fiber]
+    with weft.TaskGroup() as group:
+        group.spawn(ran.append, True)
+        group.cancel()
+    assert not ran
 
 
 def test_every_later_wait_is_cancelled_too_but_under_a_shield():
@@ -127,6 +131,50 @@ def test_callbacks(until):
     assert seen == [1, True]
 
 
+def test_callbacks_have_the_context_of_who_added_them(until):
+    variable = contextvars.ContextVar("variable", default="lost")
+    seen = []
+
+    def callback(fiber):
+        seen.append(variable.get())
+        variable.set("of the callback")
+
+    gate = weft.Channel()
+    fiber = weft.spawn(gate.receive)
+    for value in ("first", "second"):
+        variable.set(value)
+        fiber.add_done_callback(callback)
+    variable.set("third")
+    gate.send(None)
+    until(lambda: len(seen) == 2)
+    fiber.add_done_callback(callback)
+    assert seen == ["first", "second", "third"] and variable.get() == "third"
+
+
+def test_callbacks_that_fail_are_told(monkeypatch, until):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda failure: told.append((failure.exc_type, failure.object)))
+
+    def fail(fiber):
+        raise KeyError(fiber.id)
+
+    weft.spawn(int).add_done_callback(fail)
+    until(lambda: told)
+    assert told == [(KeyError, fail)]
+    told.clear()
+
+
+def test_weak_references():
+    fiber = weft.spawn(int)
+    gone = weakref.ref(fiber)
+    fiber.join()
+    assert gone() is fiber
+    del fiber
+    weft.yield_now()
+    gc.collect()
+    assert gone() is None
+
+
 def test_misuse_names_the_fix():
     with pytest.raises(TypeError, match="not its call"):
         weft.spawn(weft.sleep(0))
@@ -138,8 +186,16 @@ def test_misuse_names_the_fix():
         weft.spawn(int).add_done_callback(3)
     with pytest.raises(ValueError, match="NaN"):
         weft.sleep(float("nan"))
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="must be a number, not str"):
         weft.sleep("1")
+    with pytest.raises(OverflowError, match=r"float\('inf'\)"):
+        weft.sleep(10**400)
+    with pytest.raises(ValueError, match="null character"):
+        weft.spawn(int, name="a\0b")
+    with pytest.raises(TypeError, match="^weft.Fiber is made by weft.spawn"):
+        weft.Fiber()
+    with pytest.raises(TypeError, match="^weft.Case is made by"):
+        weft.Case()
 
 
 def test_a_fiber_is_a_thread_to_who_looks():
