@@ -162,7 +162,7 @@ NB_MODULE(_weft, m) {
   m.def("_set_exceptions", [](nb::object cancelled, nb::object timeout, nb::object closed) {
     exceptions = {cancelled.release().ptr(), timeout.release().ptr(), closed.release().ptr()};
   });
-  m.def("_publish_functions", [] { publish_functions(nb::module_::import_("weft._weft")); });
+  m.def("_publish", [] { publish(nb::module_::import_("weft._weft")); });
   m.def(
       "start", [] { ensure_runtime(); },
       "Start the runtime on the calling thread, the main one, if it does not run yet.\n\nDone by the first "

@@ -108,8 +108,8 @@ void add_fibers(nb::module_& module);
 void add_scopes(nb::module_& module);
 void add_channels(nb::module_& module);
 void add_patch(nb::module_& module);
-/// After all others. Idempotent.
-void publish_functions(nb::handle module);
+/// Makes functions and types known as the package's. After all others. Idempotent.
+void publish(nb::handle module);
 
 }  // namespace weft::python
 

@@ -10,7 +10,7 @@ from weft import _weft
 from weft._errors import Cancelled, Closed, Timeout
 
 _weft._set_exceptions(Cancelled, Timeout, Closed)
-_weft._publish_functions()
+_weft._publish()
 
 from weft._groups import TaskGroup  # noqa: E402
 from weft._map import map  # noqa: E402
@@ -80,6 +80,13 @@ __all__ = [
     "writable",
     "yield_now",
 ]
+
+
+TaskGroup.__module__ = "weft"
+
+
+def __dir__() -> list[str]:
+    return [name for name in globals() if name in __all__ or name.startswith("_")]
 
 
 def run_async(coroutine: Coroutine[Any, Any, T]) -> T:

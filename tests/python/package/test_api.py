@@ -1,5 +1,6 @@
 """The names that the package promises, and what it costs to have it."""
 
+import pickle
 import subprocess
 import sys
 
@@ -16,6 +17,18 @@ def test_names():
     assert sorted(weft.__all__) == sorted(NAMES)
     for name in NAMES:
         assert hasattr(weft, name)
+
+
+def test_dir_lists_no_more():
+    assert [name for name in dir(weft) if not name.startswith("_")] == sorted(name for name in NAMES if name[0] != "_")
+
+
+def test_types_say_where_they_are():
+    for name in NAMES:
+        thing = getattr(weft, name)
+        if isinstance(thing, type):
+            assert (thing.__module__, thing.__qualname__) == ("weft", name)
+            assert pickle.loads(pickle.dumps(thing)) is thing
 
 
 def test_each_is_documented():
