@@ -35,13 +35,17 @@ def native_signature(name, overloads, method):
 
 
 def stub_signature(name):
-    """Of a function of the extension module: the interpreter keeps no types, the stub has them."""
+    """Of a function of the extension module, a line for each overload: the interpreter keeps no types, the stub has
+    them."""
     stub = Path(importlib.util.find_spec("weft").origin).with_name("_weft.pyi")
+    lines = []
     for node in ast.parse(stub.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
-            return shortened(re.sub(r"([\w\]])=", r"\1 = ", f"{name}({ast.unparse(node.args)})") + returns, False)
-    raise DocumentError(f"{name}: the stub does not have it")
+            lines.append(shortened(re.sub(r"([\w\]])=", r"\1 = ", f"{name}({ast.unparse(node.args)})") + returns, False))
+    if not lines:
+        raise DocumentError(f"{name}: the stub does not have it")
+    return "\n".join(lines)
 
 
 def shortened(text, method):

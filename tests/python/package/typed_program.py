@@ -25,6 +25,9 @@ async def awaits(fiber: weft.Fiber[int]) -> int:
 def fibers() -> None:
     fiber = weft.spawn(add, 1, b=2, name="adder")
     assert_type(fiber, weft.Fiber[int])
+    assert_type(weft.spawn(add, 1, b=2), weft.Fiber[int])
+    assert_type(weft.spawn(lambda: "text"), weft.Fiber[str])
+    weft.spawn(add, "x")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     assert_type(fiber.result(), int)
     assert_type(fiber.result(timeout=1.0), int)
     assert_type(fiber.exception(), BaseException | None)
@@ -74,6 +77,7 @@ def channels(file: socket.socket) -> None:
     case: weft.Case = weft.sending(channel, 1)
     number, value = weft.select(channel, case, weft.readable(file), weft.writable(0), weft.after(1), wait=False)
     assert_type(number, int | None)
+    assert_type(weft.select(channel)[0], int)
     print(value)
     assert_type(weft.wait_readable(file, timeout=1), bool)
     assert_type(weft.wait_writable(file), bool)
