@@ -300,7 +300,8 @@ void add_channels(nb::module_& m) {
         c.after = seconds;
         return c;
       },
-      nb::arg("seconds"), "A case of select(): so many seconds have passed since select() was called.");
+      nb::arg("seconds").none(), nb::sig("def after(seconds: float) -> Case"),
+      "A case of select(): so many seconds have passed since select() was called.");
   m.def("select", &select, nb::arg("cases"), nb::arg("wait") = true,
         "Wait until one of the cases can go on, have it done, and return its number and value.\n\n"
         "A channel stands for receiving: the value is the item; weft.Closed is raised if it is closed and "

@@ -445,7 +445,7 @@ void add_fibers(nb::module_& m) {
   m.attr("spawn") = nb::steal(spawn);
   m.def("current", &current,
         "Return the Fiber that runs this code; None in code that spawn() did not start.");
-  m.def("sleep", &sleep, nb::arg("seconds"),
+  m.def("sleep", &sleep, nb::arg("seconds").none(), nb::sig("def sleep(seconds: float) -> None"),
         "Let other fibers run for that long. A cancellation point. Negative: let those run that are ready.");
   m.def("yield_now", &yield_now, "Let every other fiber run that is ready. No cancellation point.");
 }

@@ -186,8 +186,10 @@ def test_misuse_names_the_fix():
         weft.spawn(int).add_done_callback(3)
     with pytest.raises(ValueError, match="NaN"):
         weft.sleep(float("nan"))
-    with pytest.raises(TypeError, match="must be a number, not str"):
-        weft.sleep("1")
+    for wait in (weft.sleep, weft.after):
+        for seconds in ("1", None):
+            with pytest.raises(TypeError, match="must be a number, not (str|NoneType)$"):
+                wait(seconds)
     with pytest.raises(OverflowError, match=r"float\('inf'\)"):
         weft.sleep(10**400)
     with pytest.raises(ValueError, match="null character"):
