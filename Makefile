@@ -16,7 +16,7 @@ demo: ## Load a threaded server plain and under `weft run`; prints a table, writ
 	@scripts/setup --no-tests
 	@$(PYTHON) scripts/demo $(ARGS)
 
-build: ## Install what is missing and build build/cli/weft
+build: ## Install what is missing, build build/cli/weft and the C++ library, put the Python package into .venv
 	@scripts/setup --no-tests
 
 test: ## Build, then run the unit, Python and command-line tests and a part of the conformance tests
