@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "fiber_object.hpp"
@@ -118,39 +119,137 @@ class ShieldObject {
   Entries entries_;
 };
 
-/// What weft.TaskGroup is made of.
+/// What weft.TaskGroup derives from. All of it is guarded by the GIL.
 class GroupObject {
  public:
-  GroupObject() {
+  GroupObject() = default;
+  ~GroupObject() { clear(); }
+  GroupObject(const GroupObject&) = delete;
+  GroupObject& operator=(const GroupObject&) = delete;
+
+  void enter() {
+    if (state_ != State::kNew)
+      raise_error(PyExc_RuntimeError, "a TaskGroup is for one `with` block: make another");
     ensure_runtime();
+    failures_ = nb::list();
     core_ = detail::group_create();
     if (!core_) throw std::bad_alloc();
+    state_ = State::kOpen;
   }
-  ~GroupObject() { detail::group_destroy(*core_); }
 
   /// Of the group from the moment it is spawned, whatever signal comes: no Python code runs in between.
   nb::object spawn(nb::object function, nb::args arguments, nb::kwargs keywords) {
+    require_open();
     nb::object fiber = FiberObject::spawn_with(function, arguments, keywords);
     auto& object = nb::cast<FiberObject&>(fiber);
+    // What was collected meanwhile may have let others run.
+    if (state_ != State::kOpen) object.cancel();
+    require_open();
+    const bool cancelled = detail::group_cancelled(*core_);
     if (!detail::group_add(*core_, object.task())) {
       object.cancel();
       throw std::bad_alloc();
     }
-    object.report_to(failures_);
+    ++spawned_;
+    if (cancelled) object.cancel();
+    object.report_to(nb::borrow<nb::list>(failures_));
     return fiber;
   }
-  /// What its fibers raised, in the order of their ends.
-  nb::list failures() const { return failures_; }
-  void cancel() { detail::group_cancel(*core_); }
-  /// True if the owner's own cancellation, or an expired scope, is to be raised now.
-  Outcome join() {
-    return blocking([&] { return detail::group_join(*core_); });
+
+  void cancel() {
+    if (state_ == State::kOpen) detail::group_cancel(*core_);
+  }
+
+  /// Here and not in Python, where a signal's handler could raise before the fibers were waited for. What one
+  /// raises in the meantime counts as if the block had raised it. What is to be raised in the end, the
+  /// derived class's _verdict() says.
+  bool exit(nb::handle self, nb::object error) {
+    if (state_ != State::kOpen) raise_error(PyExc_RuntimeError, "a TaskGroup is left once, by its `with`");
+    const bool cancelled = detail::group_cancelled(*core_);
+    if (!error.is_none()) detail::group_cancel(*core_);
+    nb::object last = error;
+    const Outcome outcome = join(last);
+    state_ = State::kEnded;
+    nb::object failures = nb::steal(PyList_GetSlice(failures_.ptr(), 0, PY_SSIZE_T_MAX));
+    if (PyList_SetSlice(failures_.ptr(), 0, PY_SSIZE_T_MAX, nullptr) != 0)
+      PyErr_Clear();  // its fibers hold it
+    failures_.reset();
+    detail::group_destroy(*std::exchange(core_, nullptr));
+    nb::object verdict = self.attr("_verdict")(last, failures, cancelled, static_cast<int>(outcome));
+    if (verdict.is_none()) {
+      raise_outcome(outcome);
+      return true;
+    }
+    if (verdict.is(error)) return false;
+    set_exception(verdict.ptr());
+    throw nb::python_error();
+  }
+
+  int traverse(visitproc visit, void* arg) {
+    Py_VISIT(failures_.ptr());
+    return 0;
+  }
+  void clear() {
+    failures_.reset();
+    state_ = State::kEnded;
+    if (core_) detail::group_destroy(*std::exchange(core_, nullptr));
   }
 
  private:
-  detail::GroupCore* core_;
-  nb::list failures_;
+  enum class State : uint8_t { kNew, kOpen, kEnded };
+
+  void require_open() const {
+    if (state_ == State::kNew)
+      raise_error(PyExc_RuntimeError, "TaskGroup.spawn() is for the `with` block of the group");
+    if (state_ == State::kEnded)
+      raise_error(PyExc_RuntimeError,
+                  "the `with` block of this TaskGroup has ended: spawn into another, or by weft.spawn()");
+  }
+
+  // Waits until all have ended, those too that are spawned meanwhile. *raised: by a signal's handler, the
+  // first of them.
+  Outcome join(nb::object& raised) {
+    Outcome result = Outcome::kReady;
+    bool interrupted = false;
+    for (;;) {
+      const size_t spawned = spawned_;
+      Outcome outcome;
+      if (finalizing()) return result;  // none of them will run again
+      {
+        Released released;
+        detail::Interruptible interruptible;
+        outcome = detail::group_join(*core_);
+      }
+      if (outcome == Outcome::kInterrupted) {
+        if (PyErr_CheckSignals() == 0) continue;
+        nb::object exception = nb::steal(take_exception());
+        if (!std::exchange(interrupted, true)) raised = std::move(exception);
+        detail::group_cancel(*core_);
+        continue;
+      }
+      if (result == Outcome::kReady) result = outcome;
+      if (spawned == spawned_) return result;
+    }
+  }
+
+  State state_ = State::kNew;
+  detail::GroupCore* core_ = nullptr;  // of an open one
+  size_t spawned_ = 0;
+  nb::list failures_ =
+      nb::steal<nb::list>(nb::handle());  // what its fibers raised, in the order of their ends
 };
+
+PyType_Slot g_group_slots[] = {
+    {Py_tp_traverse, reinterpret_cast<void*>(+[](PyObject* self, visitproc visit, void* arg) -> int {
+       Py_VISIT(Py_TYPE(self));
+       if (!nb::inst_ready(self)) return 0;
+       return nb::inst_ptr<GroupObject>(self)->traverse(visit, arg);
+     })},
+    {Py_tp_clear, reinterpret_cast<void*>(+[](PyObject* self) -> int {
+       if (nb::inst_ready(self)) nb::inst_ptr<GroupObject>(self)->clear();
+       return 0;
+     })},
+    {0, nullptr}};
 
 bool wait_for(int descriptor, short events, std::optional<Seconds> timeout) {
   const Nanos deadline = deadline_of(timeout);
@@ -226,13 +325,18 @@ void add_scopes(nb::module_& m) {
           "__exit__", [](ShieldObject& self, nb::args) { self.exit(); },
           nb::sig("def __exit__(self, *args: object) -> None"))
       .def("__repr__", &ShieldObject::repr);
-  nb::class_<GroupObject>(m, "_Group", nb::is_final())
+  nb::class_<GroupObject>(m, "_Group", nb::type_slots(g_group_slots))
       .def(nb::init<>())
-      .def("spawn", &GroupObject::spawn)
-      .def("failures", &GroupObject::failures)
-      .def("cancel", &GroupObject::cancel)
-      .def("join", [](GroupObject& self) { return static_cast<int>(self.join()); });
-  m.def("_raise", [](int outcome) { raise_outcome(static_cast<Outcome>(outcome)); });
+      .def("_enter", &GroupObject::enter)
+      .def("_spawn", &GroupObject::spawn)
+      .def("_cancel", &GroupObject::cancel)
+      .def(
+          "__exit__",
+          [](nb::handle self, nb::handle, nb::object error, nb::handle) {
+            return nb::cast<GroupObject&>(self).exit(self, std::move(error));
+          },
+          nb::arg("type").none(), nb::arg("error").none(), nb::arg("traceback").none(),
+          nb::sig("def __exit__(self, type: object, error: object, traceback: object) -> bool"));
   m.def(
       "wait_readable",
       [](nb::handle file, std::optional<Seconds> timeout) {

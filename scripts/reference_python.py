@@ -80,7 +80,7 @@ def code(text):
 
 def class_lines(name, cls):
     rows, call = [], name
-    bases = [base.__name__ for base in cls.__bases__ if base is not object]
+    bases = [base.__name__ for base in cls.__bases__ if base is not object and not base.__name__.startswith("_")]
     failure = issubclass(cls, BaseException)
     for key, member in vars(cls).items():
         full = f"{name}.{key}"

@@ -8,65 +8,61 @@ from weft._errors import Cancelled, Timeout
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
     from typing import Any, TypeVar
 
     T = TypeVar("T")
 
 
-class TaskGroup:
+class TaskGroup(_weft._Group):
     """Fibers that end before the block ends that began them.
 
     The first that fails cancels the others, and the block's own waits; leaving the block then raises an
-    ExceptionGroup of what was raised, in the order of its fibers' ends. A fiber that ends by Cancelled is no failure.
+    ExceptionGroup of what was raised, in the order of its fibers' ends. SystemExit and KeyboardInterrupt come out as
+    they are. A fiber that ends by Cancelled is no failure.
+
+    In an OS thread, which cannot be cancelled, a group cancels its fibers but not the waits of its block.
     """
 
-    def __init__(self) -> None:
-        self._group: _weft._Group | None = None
-
     def __enter__(self) -> TaskGroup:
-        if self._group is not None:
-            raise RuntimeError("a TaskGroup is for one `with` block: make another")
-        self._group = _weft._Group()
+        self._enter()
         return self
+
+    __exit__ = _weft._Group.__exit__
 
     def spawn(
         self, function: Callable[..., T], /, *args: Any, name: str | None = None, **kwargs: Any
     ) -> _weft.Fiber[T]:
         """As weft.spawn(). Any fiber of the group may call it, until the block has ended."""
-        if self._group is None:
-            raise RuntimeError("TaskGroup.spawn() is for the `with` block of the group")
-        return self._group.spawn(function, *args, name=name, **kwargs)
+        return self._spawn(function, *args, name=name, **kwargs)
 
     def cancel(self) -> None:
-        """Cancel all fibers of the group, and the waits of its block."""
-        if self._group is not None:
-            self._group.cancel()
+        """Cancel all fibers of the group, and the waits of its block. Nothing once the block has ended."""
+        self._cancel()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        group = self._group
-        assert group is not None
-        if error is not None:
-            group.cancel()
-        outcome = group.join()
-        failures = group.failures()
+    # What leaving the block raises: `error` itself, which was raised in it; or another; or, None, what the wait for
+    # its fibers ended with. `cancelled`: the group was, before the block was left.
+    @staticmethod
+    def _verdict(
+        error: BaseException | None, failures: list[BaseException], cancelled: bool, outcome: int
+    ) -> BaseException | None:
         if error is not None and not isinstance(error, (Exception, Cancelled)):
-            return False  # KeyboardInterrupt and the like
+            return error  # KeyboardInterrupt and the like
+        for failure in failures:
+            if isinstance(failure, (SystemExit, KeyboardInterrupt)):
+                return failure
         if not failures:
             if isinstance(error, Cancelled):
-                return outcome == _READY  # the block was left because of cancel() of the group, and of nothing else
+                # Because of cancel() of the group, and of nothing else?
+                return None if cancelled and outcome == _READY else error
             if isinstance(error, Timeout) and outcome == _EXPIRED:
-                return False  # of a scope around the group
-        if isinstance(error, Exception):
+                return error  # of a scope around the group
+        if isinstance(error, Exception) and not any(failure is error for failure in failures):
             failures.insert(0, error)
-        if failures:
-            if any(not isinstance(failure, Exception) for failure in failures):
-                raise BaseExceptionGroup("failures in a TaskGroup", failures) from None
-            raise ExceptionGroup("failures in a TaskGroup", failures) from None  # type: ignore[type-var]
-        _weft._raise(outcome)
-        return False
+        if not failures:
+            return None
+        group = BaseExceptionGroup("failures in a TaskGroup", failures)  # an ExceptionGroup, if all are Exceptions
+        group.__suppress_context__ = True
+        return group
 
 
 # detail::Outcome

@@ -1,9 +1,13 @@
 """timeout, shield, TaskGroup, map, run_async."""
 
 import asyncio
+import contextlib
+import gc
+import signal
 import subprocess
 import sys
 import time
+import weakref
 
 import pytest
 from hypothesis import given, settings
@@ -209,6 +213,155 @@ def test_group_misuse():
         group.__enter__()
 
 
+def test_group_has_ended_with_its_block():
+    with weft.TaskGroup() as group:
+        group.spawn(weft.yield_now)
+    with pytest.raises(RuntimeError, match="has ended: spawn into another"):
+        group.spawn(print)
+    group.cancel()
+    weft.sleep(0.001)  # who had it is not cancelled
+    with pytest.raises(RuntimeError, match="left once"):
+        group.__exit__(None, None, None)
+
+
+def test_a_cancellation_of_others_leaves_the_block_as_it_is():
+    elsewhere = weft.spawn(weft.sleep, 1000)
+    elsewhere.cancel()
+    with pytest.raises(weft.Cancelled):
+        with weft.TaskGroup() as group:
+            child = group.spawn(weft.sleep, 1000)
+            elsewhere.result()
+    assert child.cancelled()
+
+    def own():
+        with weft.TaskGroup() as group:
+            weft.current().cancel()
+            group.cancel()
+            weft.sleep(1000)
+
+    owner = weft.spawn(own)
+    owner.join()
+    assert owner.cancelled()
+
+
+def test_a_failure_is_listed_once():
+    def fail():
+        weft.yield_now()
+        raise ValueError("once")
+
+    with pytest.raises(ExceptionGroup) as raised:
+        with weft.TaskGroup() as group:
+            group.spawn(fail).result()
+    assert len(raised.value.exceptions) == 1
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_what_ends_a_program_comes_out_of_a_group_bare(kind):
+    def end():
+        raise kind(3)
+
+    with pytest.raises(kind) as raised:
+        with weft.TaskGroup() as group:
+            group.spawn(end)
+            other = group.spawn(weft.sleep, 1000)
+    assert raised.value.args == (3,) and other.cancelled()
+
+
+class Interruption(Exception):
+    pass
+
+
+@contextlib.contextmanager
+def interrupted_after(seconds, kind):
+    def handle(number, frame):
+        raise kind
+
+    former = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, Interruption])
+def test_a_signals_handler_that_raises_leaves_no_member_behind(kind):
+    def work():
+        try:
+            weft.sleep(1000)
+        finally:
+            with weft.shield():
+                weft.sleep(0.01)
+
+    fibers = []
+    with interrupted_after(0.02, kind), pytest.raises((KeyboardInterrupt, ExceptionGroup)) as raised:
+        with weft.TaskGroup() as group:
+            fibers += [group.spawn(work) for _ in range(5)]
+    assert all(fiber.cancelled() for fiber in fibers)
+    if kind is KeyboardInterrupt:
+        assert raised.type is KeyboardInterrupt
+    else:
+        assert [type(error) for error in raised.value.exceptions] == [Interruption]
+
+
+def test_a_second_one_does_not_either():
+    def work():
+        try:
+            weft.sleep(1000)
+        finally:
+            with weft.shield():
+                weft.sleep(0.05)
+
+    with interrupted_after(0.01, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+        try:
+            with weft.TaskGroup() as group:
+                fiber = group.spawn(work)
+        finally:
+            assert fiber.cancelled()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def test_groups_are_collected():
+    class Held:
+        pass
+
+    gone = []
+
+    def fail_in_the_block():
+        held = Held()
+        gone.append(weakref.ref(held))
+        with weft.TaskGroup() as group:
+            group.spawn(weft.yield_now)
+            raise ValueError
+
+    def fail_in_a_fiber():
+        held = Held()
+        gone.append(weakref.ref(held))
+        with weft.TaskGroup() as group:
+
+            def child():
+                assert held and group
+                raise ValueError
+
+            group.spawn(child)
+
+    def never_left():
+        held = Held()
+        gone.append(weakref.ref(held))
+        held.group = weft.TaskGroup()
+        held.group.held = held
+
+    for make in (fail_in_the_block, fail_in_a_fiber, never_left):
+        try:
+            make()
+        except* ValueError:
+            pass
+    gc.collect()
+    assert [reference() for reference in gone] == [None] * 3
+
+
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("concurrency", [1, 3, 100])
 def test_map(ordered, concurrency):
@@ -258,8 +411,6 @@ def test_map_of_items_that_must_be_waited_for():
 
 
 def test_group_lets_go_of_fibers_that_have_ended():
-    import weakref
-
     class Held:
         pass
 
