@@ -128,6 +128,25 @@ struct SelectCase {
   std::optional<Seconds> after;
 };
 
+PyType_Slot g_case_slots[] = {
+    {Py_tp_traverse, reinterpret_cast<void*>(+[](PyObject* self, visitproc visit, void* arg) -> int {
+       Py_VISIT(Py_TYPE(self));
+       if (!nb::inst_ready(self)) return 0;
+       const auto* c = nb::inst_ptr<SelectCase>(self);
+       Py_VISIT(c->source.ptr());
+       Py_VISIT(c->item.ptr());
+       return 0;
+     })},
+    {Py_tp_clear, reinterpret_cast<void*>(+[](PyObject* self) -> int {
+       if (!nb::inst_ready(self)) return 0;
+       auto* c = nb::inst_ptr<SelectCase>(self);
+       c->kind = detail::Case::Kind::kNothing;
+       c->source.reset();
+       c->item.reset();
+       return 0;
+     })},
+    {0, nullptr}};
+
 SelectCase case_of(nb::handle object) {
   if (nb::isinstance<SelectCase>(object)) return nb::cast<SelectCase&>(object);
   SelectCase c;
@@ -267,7 +286,7 @@ void add_channels(nb::module_& m) {
       .def("__next__", &ChannelObject::next, nb::sig("def __next__(self) -> T"))
       .def("__repr__", &ChannelObject::repr);
   nb::class_<SelectCase>(
-      m, "Case", nb::is_final(),
+      m, "Case", nb::is_final(), nb::type_slots(g_case_slots),
       "What sending(), readable(), writable() and after() return, for select().\n\n"
       "May be given to it any number of times: each select() sends the item again, and begins to "
       "count the time.")

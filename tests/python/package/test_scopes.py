@@ -323,7 +323,7 @@ def test_a_second_one_does_not_either():
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def test_groups_are_collected():
+def test_groups_and_cases_are_collected():
     class Held:
         pass
 
@@ -353,13 +353,18 @@ def test_groups_are_collected():
         held.group = weft.TaskGroup()
         held.group.held = held
 
-    for make in (fail_in_the_block, fail_in_a_fiber, never_left):
+    def case():
+        held = Held()
+        gone.append(weakref.ref(held))
+        held.case = weft.sending(weft.Channel(), held)
+
+    for make in (fail_in_the_block, fail_in_a_fiber, never_left, case):
         try:
             make()
         except* ValueError:
             pass
     gc.collect()
-    assert [reference() for reference in gone] == [None] * 3
+    assert [reference() for reference in gone] == [None] * 4
 
 
 @pytest.mark.parametrize("ordered", [True, False])
