@@ -14,6 +14,7 @@
 #include "fiber_object.hpp"
 #include "weft/detail/channel.hpp"
 #include "weft/detail/group.hpp"
+#include "weft/fiber.hpp"
 #include "weft/offload.hpp"
 #include "weft/runtime.hpp"
 #include "weft/timeout.hpp"
@@ -66,6 +67,12 @@ class TimeoutScopeObject {
   explicit TimeoutScopeObject(std::optional<Seconds> seconds) : seconds_(seconds) { deadline_of(seconds); }
 
   TimeoutScopeObject& enter() {
+    ensure_runtime();
+    if (seconds_ && !detail::in_fiber())
+      raise_error(
+          PyExc_RuntimeError,
+          "weft.timeout: waits of an OS thread cannot be ended: call this in a fiber, or give the call a "
+          "time limit of its own");
     if (entries_.enter("weft.timeout")) deadline_ = deadline_of(seconds_);
     entries_.add(detail::push_expiry(deadline_));
     return *this;
@@ -306,7 +313,8 @@ void add_scopes(nb::module_& m) {
       "with timeout(seconds): a deadline for all that waits in the block.\n\n"
       "Cancellable waits, of Python code and inside C libraries alike, raise weft.Timeout when it\n"
       "has passed. Nests: the nearest deadline counts. None: no deadline. Re-entrant: entered\n"
-      "again, it keeps its first deadline. For one fiber at a time.")
+      "again, it keeps its first deadline. For one fiber at a time. RuntimeError in an OS thread, whose "
+      "waits\ncannot be ended.")
       .def(nb::init<std::optional<Seconds>>(), nb::arg("seconds").none())
       .def("__enter__", &TimeoutScopeObject::enter, nb::rv_policy::reference)
       .def("__exit__", &TimeoutScopeObject::exit, nb::arg("type").none(), nb::arg("error").none(),

@@ -367,6 +367,21 @@ def test_groups_and_cases_are_collected():
     assert [reference() for reference in gone] == [None] * 4
 
 
+def in_os_thread(function):
+    return weft.to_thread(function)
+
+
+def test_a_timeout_that_could_end_nothing_is_refused():
+    def bounded(seconds):
+        with weft.timeout(seconds):
+            return "entered"
+
+    with pytest.raises(RuntimeError, match="in a fiber"):
+        in_os_thread(lambda: bounded(1))
+    assert in_os_thread(lambda: bounded(None)) == "entered"
+    assert weft.spawn(bounded, 1).result() == "entered"
+
+
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("concurrency", [1, 3, 100])
 def test_map(ordered, concurrency):
