@@ -42,33 +42,45 @@ def _results(function: Callable[[T], R], items: Iterator[T], concurrency: int, o
     exhausted = False
 
     def work() -> None:
+        try:
+            while call_with_next():
+                pass
+        except BaseException as error:  # a wait was ended: by the end of the iterator, or the worker alone was cancelled
+            done.send((_STOPPED, False, error))
+
+    # Sending to a channel without limit does not wait, and so is done even where the fiber was cancelled.
+    def call_with_next() -> bool:
         nonlocal taken, exhausted
         for _ in tickets:
-            turn.receive()  # taking an item may wait
-            try:
-                if exhausted:
-                    return
-                number = taken
-                item = next(items)
-                taken = number + 1
-            except StopIteration:
-                exhausted = True
-                done.send((_NO_MORE, True, None))  # who asks may be waiting for a result
-                return
-            except Exception as error:
-                exhausted = True
-                taken = number + 1
-                done.send((number, False, error))
-                return
-            finally:
-                turn.send(None)
-            add_worker()
-            try:
-                done.send((number, True, function(item)))
-            except Cancelled:
-                raise
-            except BaseException as error:
-                done.send((number, False, error))
+            break
+        else:
+            return False
+        turn.receive()  # taking an item may wait
+        try:
+            if exhausted:
+                return False
+            number = taken
+            item = next(items)
+            taken = number + 1
+        except StopIteration:
+            exhausted = True
+            done.send((_NO_MORE, True, None))  # who asks may be waiting for a result
+            return False
+        except BaseException as error:
+            exhausted = True
+            taken = number + 1
+            done.send((number, False, error))
+            return False
+        finally:
+            turn.send(None)
+        add_worker()
+        try:
+            value = function(item)
+        except BaseException as error:
+            done.send((number, False, error))
+            return not isinstance(error, Cancelled)
+        done.send((number, True, value))
+        return True
 
     fibers: list[_weft.Fiber[None]] = []
 
@@ -90,6 +102,8 @@ def _results(function: Callable[[T], R], items: Iterator[T], concurrency: int, o
                 number, fine, value = done.receive()
                 if number == _NO_MORE:
                     continue
+                if number == _STOPPED:
+                    raise value
                 if ordered and number != given:
                     waiting[number] = (fine, value)
                     continue
@@ -104,9 +118,21 @@ def _results(function: Callable[[T], R], items: Iterator[T], concurrency: int, o
         tickets.close()
         for fiber in fibers:
             fiber.cancel()
-        with _weft.shield():
-            for fiber in fibers:
-                fiber.exception()
+        _wait_for(fibers)
 
 
-_NO_MORE = -1
+# Whatever a signal's handler raises meanwhile, no fiber is left behind.
+def _wait_for(fibers: list[_weft.Fiber[None]]) -> None:
+    raised: BaseException | None = None
+    with _weft.shield():
+        for fiber in fibers:
+            while not fiber.done():
+                try:
+                    fiber.join()
+                except BaseException as error:
+                    raised = raised or error
+    if raised is not None:
+        raise raised
+
+
+_NO_MORE, _STOPPED = -1, -2

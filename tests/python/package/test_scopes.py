@@ -486,6 +486,48 @@ def test_map_raises_what_a_call_raises():
         list(weft.map(lambda x: x, bad_items()))
 
 
+@pytest.mark.parametrize("concurrency", [1, 5])
+def test_map_raises_what_is_no_exception_as_well(concurrency):
+    def cancelled(_):
+        fiber = weft.spawn(weft.sleep, 1000)
+        fiber.cancel()
+        return fiber.result()
+
+    with weft.timeout(20), pytest.raises(weft.Cancelled):
+        list(weft.map(cancelled, [1], concurrency=concurrency))
+
+    def cancels_its_worker(_):
+        weft.current().cancel()
+
+    with weft.timeout(20), pytest.raises(weft.Cancelled):
+        list(weft.map(cancels_its_worker, range(100), concurrency=concurrency))
+
+    def items():
+        yield 1
+        raise SystemExit("source")
+
+    with weft.timeout(20), pytest.raises(SystemExit, match="source"):
+        list(weft.map(lambda x: x, items(), concurrency=concurrency))
+
+
+def test_map_leaves_no_fiber_behind_when_a_signals_handler_raises():
+    fibers = []
+
+    def work(_):
+        fibers.append(weft.current())
+        with weft.shield():
+            weft.sleep(0.05)
+
+    results = weft.map(work, range(3))
+    with interrupted_after(0.01, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+        try:
+            next(results)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    assert len(fibers) == 3 and all(fiber.done() for fiber in fibers)
+
+
 def test_cancelled_while_mapping():
     fiber = weft.spawn(lambda: list(weft.map(lambda x: weft.sleep(1000), range(10))))
     weft.sleep(0.005)
