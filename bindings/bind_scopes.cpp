@@ -16,6 +16,7 @@
 #include "weft/detail/group.hpp"
 #include "weft/fiber.hpp"
 #include "weft/offload.hpp"
+#include "weft/patch.hpp"
 #include "weft/runtime.hpp"
 #include "weft/timeout.hpp"
 
@@ -345,6 +346,8 @@ void add_scopes(nb::module_& m) {
           },
           nb::arg("type").none(), nb::arg("error").none(), nb::arg("traceback").none(),
           nb::sig("def __exit__(self, type: object, error: object, traceback: object) -> bool"));
+  m.def("_patches", &detail::patches);
+  m.def("_in_fiber", &detail::in_fiber);
   m.def(
       "wait_readable",
       [](nb::handle file, std::optional<Seconds> timeout) {

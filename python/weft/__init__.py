@@ -92,8 +92,8 @@ def __dir__() -> list[str]:
 def run_async(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in asyncio, beside the fibers, and return what it returns.
 
-    All such coroutines share one event loop, in a thread of its own (a fiber, where threads are patched). A
-    cancellation point: the coroutine is cancelled with the fiber, and waited for.
+    All such coroutines share one event loop, in an OS thread of its own (under `weft run`, a fiber). A cancellation
+    point: the coroutine is cancelled with the fiber, and waited for. Not for use in such a coroutine: await there.
     """
     from weft import _asyncio  # asyncio takes 40 ms to import
 

@@ -1,6 +1,5 @@
 """spawn() and Fiber."""
 
-import asyncio
 import contextvars
 import gc
 import logging
@@ -355,18 +354,6 @@ def test_ctrl_c_ends_a_wait_of_the_main_thread():
             raise SystemExit("not interrupted")
         """
     )
-
-
-def test_awaited_from_asyncio():
-    async def main():
-        fiber = weft.spawn(lambda: (weft.sleep(0.01), 7)[1])
-        assert await fiber == 7
-        slow = weft.spawn(weft.sleep, 1000)
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(slow, 0.01)
-        return slow
-
-    assert asyncio.run(main()).exception() is not None
 
 
 def test_cycles_are_collected():

@@ -1,6 +1,5 @@
-"""timeout, shield, TaskGroup, map, run_async."""
+"""timeout, shield, TaskGroup, map."""
 
-import asyncio
 import contextlib
 import gc
 import signal
@@ -534,30 +533,3 @@ def test_cancelled_while_mapping():
     fiber.cancel()
     fiber.join()
     assert fiber.cancelled()
-
-
-def test_run_async():
-    async def work(x):
-        await asyncio.sleep(0.001)
-        return x
-
-    assert weft.run_async(work(3)) == 3
-    began = time.monotonic()
-    assert list(weft.map(lambda x: weft.run_async(work(x)), range(20))) == list(range(20))
-    assert time.monotonic() - began < 10
-    with pytest.raises(TypeError, match="call the async function"):
-        weft.run_async(work)
-
-    cancelled = []
-
-    async def forever():
-        try:
-            await asyncio.sleep(1000)
-        except asyncio.CancelledError:
-            cancelled.append(True)
-            raise
-
-    with pytest.raises(weft.Timeout):
-        with weft.timeout(0.02):
-            weft.run_async(forever())
-    assert cancelled
