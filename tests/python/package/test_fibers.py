@@ -380,7 +380,7 @@ def test_to_thread_runs_elsewhere():
     here = threading.get_native_id()
     ran = []
     other = weft.spawn(ran.append, 1)
-    assert weft.to_thread(threading.get_native_id) != here
+    assert weft.to_thread(lambda: (time.sleep(0.02), threading.get_native_id())[1]) != here
     assert ran == [1]
     other.join()
     with pytest.raises(ZeroDivisionError):
