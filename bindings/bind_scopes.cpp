@@ -288,14 +288,13 @@ nb::object to_thread(nb::callable function, nb::args arguments, nb::kwargs keywo
     Released released;
     weft::offload([&]() noexcept {
       if (finalizing()) detail::stay();
-      PyGILState_STATE state;
       try {
-        state = PyGILState_Ensure();
+        const PyGILState_STATE state = PyGILState_Ensure();
+        result = call_in_context(context.ptr(), function.ptr(), arguments.ptr(), keywords.ptr(), &error);
+        PyGILState_Release(state);
       } catch (abi::__forced_unwind&) {
-        detail::stay();
+        detail::stay();  // as take_gil()
       }
-      result = call_in_context(context.ptr(), function.ptr(), arguments.ptr(), keywords.ptr(), &error);
-      PyGILState_Release(state);
     });
   }
   if (error) {

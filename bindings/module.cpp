@@ -78,7 +78,7 @@ void set_exception(PyObject* exception) noexcept {
 }
 
 PyObject* call_in_context(PyObject* context, PyObject* function, PyObject* arguments, PyObject* keywords,
-                          PyObject** error) noexcept {
+                          PyObject** error) {
   PyObject* result = nullptr;
   if (PyContext_Enter(context) == 0) {
     result = PyObject_Call(function, arguments, keywords);
@@ -168,6 +168,7 @@ NB_MODULE(_weft, m) {
       "Start the runtime on the calling thread, the main one, if it does not run yet.\n\nDone by the first "
       "use otherwise.");
   m.def("_shut_down", [] { g_shut_down = true; });
+  m.def("_finalizing", &finalizing);
   m.def("running", &weft::Runtime::running, "Has the runtime started?");
   add_fibers(m);
   add_scopes(m);

@@ -88,7 +88,7 @@ PyObject* take_exception() noexcept;
 void set_exception(PyObject* exception) noexcept;
 /// Calls in a copied context of contextvars. Returns the result; null: `*error` has what was raised.
 PyObject* call_in_context(PyObject* context, PyObject* function, PyObject* arguments, PyObject* keywords,
-                          PyObject** error) noexcept;
+                          PyObject** error);
 /// A file's descriptor: of an int, or what has fileno().
 int descriptor_of(nb::handle file);
 

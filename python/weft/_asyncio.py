@@ -41,11 +41,12 @@ def _start_os_thread(function: Callable[..., object], *args: Any) -> None:
     if _weft._patches() == 0:
         _thread.start_new_thread(function, args)
         return
-    number = _weft._enter_patch(0, [])
+    numbers: list[int] = []
+    _weft._enter_patch(0, [], numbers)
     try:
         _thread.start_new_thread(function, args)
     finally:
-        _weft._leave_patch(number, None)
+        _weft._leave_patch(numbers, None)
 
 
 # Kept, and not closed: what is registered in its epoll set is its parent's too.

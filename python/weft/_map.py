@@ -121,8 +121,10 @@ def _results(function: Callable[[T], R], items: Iterator[T], concurrency: int, o
         _wait_for(fibers)
 
 
-# Whatever a signal's handler raises meanwhile, no fiber is left behind.
+# Whatever a signal's handler raises meanwhile, no fiber is left behind. But with the interpreter none runs any more.
 def _wait_for(fibers: list[_weft.Fiber[None]]) -> None:
+    if _weft._finalizing():
+        return
     raised: BaseException | None = None
     with _weft.shield():
         for fiber in fibers:

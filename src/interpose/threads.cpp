@@ -2,6 +2,7 @@
 // address of its control block.
 #include "interpose/threads.hpp"
 
+#include <dlfcn.h>
 #include <unwind.h>
 
 #include <cstdlib>
@@ -89,11 +90,29 @@ int join_native(pthread_t thread, void** result, const CallSite& site, Join&& jo
   return error;
 }
 
+// That of the program's C++ code, if it has any: this library brings its own, and the personality routines of
+// frames know only theirs.
+struct Unwinder {
+  decltype(&_Unwind_ForcedUnwind) force = &_Unwind_ForcedUnwind;
+  decltype(&_Unwind_GetRegionStart) region_start = &_Unwind_GetRegionStart;
+
+  Unwinder() noexcept {
+    void* library = dlopen("libgcc_s.so.1", RTLD_LAZY | RTLD_NOLOAD);
+    if (!library) return;
+    void* found_force = dlsym(library, "_Unwind_ForcedUnwind");
+    void* found_start = dlsym(library, "_Unwind_GetRegionStart");
+    if (!found_force || !found_start) return;
+    force = reinterpret_cast<decltype(force)>(found_force);
+    region_start = reinterpret_cast<decltype(region_start)>(found_start);
+  }
+};
+
 // On the heap: the stack of the frames that called for the unwinding is used again by the destructors that it
 // runs.
 struct Unwinding {
   alignas(16) _Unwind_Exception exception{};
   void* result;
+  Unwinder unwinder{};
 };
 
 [[noreturn]] void end_unwinding(Unwinding* unwinding) noexcept {
@@ -105,8 +124,9 @@ struct Unwinding {
 _Unwind_Reason_Code unwind_step(int, _Unwind_Action actions, _Unwind_Exception_Class, _Unwind_Exception*,
                                 _Unwind_Context* context, void* unwinding) {
   // The frames below are the engine's own.
-  const bool all_unwound = _Unwind_GetRegionStart(context) == reinterpret_cast<uintptr_t>(&thread_main);
-  if (all_unwound || (actions & _UA_END_OF_STACK)) end_unwinding(static_cast<Unwinding*>(unwinding));
+  auto* state = static_cast<Unwinding*>(unwinding);
+  const bool all_unwound = state->unwinder.region_start(context) == reinterpret_cast<uintptr_t>(&thread_main);
+  if (all_unwound || (actions & _UA_END_OF_STACK)) end_unwinding(state);
   return _URC_NO_REASON;
 }
 
@@ -114,7 +134,7 @@ _Unwind_Reason_Code unwind_step(int, _Unwind_Action actions, _Unwind_Exception_C
 [[noreturn]] void unwind_and_end(void* result) {
   auto* unwinding = new (std::nothrow) Unwinding{.result = result};
   if (!unwinding) end_fiber(result);
-  _Unwind_ForcedUnwind(&unwinding->exception, &unwind_step, unwinding);
+  unwinding->unwinder.force(&unwinding->exception, &unwind_step, unwinding);
   end_unwinding(unwinding);  // the unwinder gave up: the frames lack unwind tables
 }
 
