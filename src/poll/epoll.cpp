@@ -99,14 +99,22 @@ long EpollPoller::control(int operation, const FdEntry& entry, int fd, uint32_t 
 }
 
 // The number was closed, and perhaps reused, without a word to us. Those who still wait for the former file
-// would wait for ever, or be told of the new one.
-void EpollPoller::file_is_gone(FdEntry& entry) noexcept {
+// would wait for ever, or be told of the new one. Others may wait for the new one already, on pollers which
+// know it: the kernel tells.
+void EpollPoller::file_is_gone(FdEntry& entry, int fd) noexcept {
   entry.next_file();
   for (FdWait* next = entry.waits.front(); next;) {
     FdWait& wait = *next;
     next = entry.waits.after(wait);
     if (wait.poller->backend() != Backend::kEpoll)
       continue;  // its poll holds on to the former file, and will end
+    auto& poller = static_cast<EpollPoller&>(*wait.poller);
+    const auto wanted = static_cast<uint16_t>(entry.armed | (wait.events & ~kAlwaysReported));
+    if (&poller != this && poller.control(EPOLL_CTL_MOD, entry, fd, wanted) == 0) {
+      entry.armed = wanted;
+      entry.registered |= poller.bit();
+      continue;
+    }
     wait.unlink();
     end_closed(wait);
   }
@@ -121,7 +129,7 @@ long EpollPoller::register_wait(FdEntry& entry, FdWait& wait) noexcept {
       entry.armed |= wanted;
       return 0;
     }
-    file_is_gone(entry);
+    file_is_gone(entry, wait.fd);
     if (error != -ENOENT) return error;
   }
   const uint32_t events = uint32_t{entry.armed} | wanted;
@@ -232,7 +240,7 @@ void EpollPoller::deliver(const epoll_event& event) noexcept {
     wait.fiber->unpark(wait.ticket, Wake::kReady);
   }
   entry.armed = wanted_by_all | wanted;
-  if (waits_left && control(EPOLL_CTL_MOD, entry, fd, wanted) < 0) file_is_gone(entry);
+  if (waits_left && control(EPOLL_CTL_MOD, entry, fd, wanted) < 0) file_is_gone(entry, fd);
 }
 
 }  // namespace weft::engine

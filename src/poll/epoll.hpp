@@ -38,7 +38,7 @@ class EpollPoller final : public Poller {
   void close() noexcept;
   long control(int operation, const FdEntry& entry, int fd, uint32_t events) noexcept;
   long register_wait(FdEntry& entry, FdWait& wait) noexcept;
-  static void file_is_gone(FdEntry& entry) noexcept;
+  void file_is_gone(FdEntry& entry, int fd) noexcept;
   int collect(Nanos timeout) noexcept;
   void deliver(const epoll_event& event) noexcept;
 

@@ -88,6 +88,28 @@ TEST_F(Select, DescriptorsBesideChannels) {
   EXPECT_THROW(select(on_readable(ends[0])), std::system_error);
 }
 
+// Closed where the engine does not see it, while one carrier knows the former file still.
+TEST_F(Select, ADescriptorWhoseNumberWasAnothersBefore) {
+  Runtime runtime({.carriers = 2});
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  const int number = ends[0];
+  const auto look = [number] { EXPECT_FALSE(wait_readable_for(number, 1ms)); };
+  spawn(look, {.carrier = 1}).result();
+  close(ends[0]);
+  close(ends[1]);
+  ASSERT_EQ(pipe(ends), 0);
+  ASSERT_EQ(ends[0], number);
+  auto waiter = spawn([number] { EXPECT_EQ(select(on_readable(number)), 0u); }, {.carrier = 0});
+  until_parked(waiter);
+  spawn(look, {.carrier = 1}).result();
+  EXPECT_FALSE(waiter.done());
+  EXPECT_EQ(write(ends[1], "x", 1), 1);
+  waiter.result();
+  close(ends[0]);
+  close(ends[1]);
+}
+
 TEST_F(Select, FibersAndFutures) {
   auto slow = spawn([] { sleep(1h); });
   auto quick = spawn([] { sleep(1ms); });
