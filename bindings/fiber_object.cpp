@@ -132,6 +132,7 @@ void FiberObject::call_back() noexcept {
 }
 
 FiberObject::~FiberObject() {
+  report_if_unobserved();
   clear();
 }
 
@@ -235,7 +236,6 @@ int FiberObject::traverse(visitproc visit, void* arg) {
 }
 
 void FiberObject::clear() {
-  report_if_unobserved();
   Py_CLEAR(exception_);
   Py_CLEAR(result_);
   Py_CLEAR(callable_);
@@ -373,6 +373,11 @@ PyType_Slot g_slots[] = {
 #endif
        if (!nb::inst_ready(self)) return 0;
        return nb::inst_ptr<FiberObject>(self)->traverse(visit, arg);
+     })},
+    // Of a cycle all are finalised before the first is cleared: what reports shows an exception that is whole
+    // still.
+    {Py_tp_finalize, reinterpret_cast<void*>(+[](PyObject* self) {
+       if (nb::inst_ready(self)) nb::inst_ptr<FiberObject>(self)->report_if_unobserved();
      })},
     {Py_tp_clear, reinterpret_cast<void*>(+[](PyObject* self) -> int {
        nb::inst_ptr<FiberObject>(self)->clear();

@@ -53,6 +53,8 @@ class FiberObject {
   std::string name() const;
   std::string spawn_site() const;
 
+  /// At its end, before anything that it has is let go: tells of a failure that nobody asked for.
+  void report_if_unobserved() noexcept;
   int traverse(visitproc visit, void* argument);
   void clear();
 
@@ -65,7 +67,6 @@ class FiberObject {
   friend class PythonTask;
 
   void wait(std::optional<Seconds> timeout);
-  void report_if_unobserved() noexcept;
   void note_site();
   void execute();
   void call_back() noexcept;

@@ -14,7 +14,7 @@ _SPECIAL = {
 }  # fmt: skip
 _UNTOLD = {
     "__module__", "__new__", "__doc__", "__class_getitem__", "__repr__", "__dict__", "__weakref__",
-    "__nb_signature__", "__firstlineno__", "__static_attributes__",
+    "__nb_signature__", "__firstlineno__", "__static_attributes__", "__del__",
 }  # fmt: skip
 
 

@@ -376,6 +376,25 @@ def test_cycles_are_collected():
     assert gone() is None
 
 
+def test_a_failure_in_a_cycle_is_reported_whole(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda failure: told.append(repr(failure.exc_value)))
+
+    def start():
+        error = ValueError("in a cycle")  # older than what has it, so it is cleared first
+
+        def fail():
+            held = fail  # noqa: F841: of the frame, which the error's traceback has
+            raise error
+
+        fail.fiber = weft.spawn(fail)
+        fail.fiber.join()
+
+    start()
+    gc.collect()
+    assert told == ["ValueError('in a cycle')"]
+
+
 def test_to_thread_runs_elsewhere():
     here = threading.get_native_id()
     ran = []
