@@ -53,7 +53,7 @@ class TaskGroup(_weft._Group):
         if not failures:
             if isinstance(error, Cancelled):
                 # Because of cancel() of the group, and of nothing else?
-                return None if cancelled and outcome == _READY else error
+                return None if cancelled and outcome != _CANCELLED else error
             if isinstance(error, Timeout) and outcome == _EXPIRED:
                 return error  # of a scope around the group
         if isinstance(error, Exception) and not any(failure is error for failure in failures):
@@ -66,5 +66,5 @@ class TaskGroup(_weft._Group):
 
 
 # detail::Outcome
-_READY = 1
+_CANCELLED = 4
 _EXPIRED = 6

@@ -154,10 +154,6 @@ class alignas(64) Fiber {
     forget_told();
   }
   bool cancel_requested() const noexcept { return cancelled_.load(std::memory_order_relaxed) != 0; }
-  /// By cancel(), and not for a scope only.
-  bool cancelled_itself() const noexcept {
-    return cancelled_.load(std::memory_order_relaxed) & kCancelledItself;
-  }
 
   // --- Scopes around waits; for the running fiber itself.
 

@@ -1,6 +1,7 @@
 #include "weft/detail/group.hpp"
 
 #include <new>
+#include <utility>
 
 #include "fiber/futex_lock.hpp"
 #include "sync/wake.hpp"
@@ -39,7 +40,7 @@ class GroupCore {
     member->task = Ref<Task>::share(task);
     member->call = [](Callback& self, Completion&) noexcept {
       auto& ended = static_cast<Member&>(self);
-      const Ref<GroupCore> group = ended.group;
+      const Ref<GroupCore> group = std::move(ended.group);
       group->leave(ended);
     };
     bool cancelled;
@@ -55,7 +56,7 @@ class GroupCore {
     }
     if (cancelled) task.cancel();
     if (!task.add(*member)) {
-      const Ref<GroupCore> group = member->group;
+      const Ref<GroupCore> group = std::move(member->group);
       leave(*member);
     }
     return true;
@@ -63,7 +64,8 @@ class GroupCore {
 
   void cancel() noexcept {
     engine::Guard guard(lock_);
-    cancel_locked();
+    forget_lost();
+    if (!joined_) cancel_locked();
   }
   bool cancelled() const noexcept { return cancelled_.load(std::memory_order_relaxed); }
 
@@ -75,20 +77,17 @@ class GroupCore {
     const auto empty = [this]() noexcept { return size_.load(std::memory_order_acquire) == 0; };
     Outcome outcome = await(&size_, kNever, kCancellable, "TaskGroup::join", empty);
     if (outcome == Outcome::kInterrupted) return outcome;  // the caller comes again
-    if (outcome != Outcome::kReady) {
-      // For good, or only because the group itself ends the waits within it?
-      const bool own =
-          outcome == Outcome::kCancelled && owner_ && scope_cancelled_ && !cancelled_from_outside();
-      cancel();
+    if (outcome != Outcome::kReady) cancel();
+    for (;;) {
       await(&size_, kNever, kUncancellable, "TaskGroup::join", empty);
-      if (own) outcome = Outcome::kReady;
+      // The member that left last still holds the lock; and another may have come since.
+      engine::Guard guard(lock_);
+      if (!empty()) continue;
+      end_scope();
+      joined_ = true;
+      // For good, or only because the group itself ended the waits within it?
+      return outcome == Outcome::kExpired ? outcome : revocation();
     }
-    // The member that left last still holds the lock.
-    engine::Guard guard(lock_);
-    end_scope();
-    if (outcome == Outcome::kReady) outcome = revocation();
-    joined_ = true;
-    return outcome;
   }
 
   template <typename Visit>
@@ -97,21 +96,19 @@ class GroupCore {
     for (Member* member = failed_; member; member = member->later) visit(*member->task);
   }
 
-  // The handle is gone, or going.
+  // The handle goes.
   void end() noexcept {
     {
       engine::Guard guard(lock_);
-      joined_ = true;
       end_scope();
+      if (owner_) owner_->release();
+      owner_ = nullptr;
     }
     release();
   }
 
  private:
-  ~GroupCore() {
-    forget_failures();
-    if (owner_) owner_->release();
-  }
+  ~GroupCore() { forget_failures(); }
 
   void end_scope() noexcept {
     if (!scope_cancelled_) return;
@@ -136,13 +133,11 @@ class GroupCore {
       delete member;
     }
   }
-  bool cancelled_from_outside() const noexcept { return owner_->cancelled_itself(); }
-
   // REQUIRES: lock_ held.
   void cancel_locked() noexcept {
     if (cancelled_.exchange(true, std::memory_order_relaxed)) return;
     for (Member* member = members_; member; member = member->later) member->task->cancel();
-    if (!owner_ || joined_) return;
+    if (!owner_) return;
     scope_cancelled_ = true;
     owner_->cancel_scope();
   }

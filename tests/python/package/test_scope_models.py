@@ -252,21 +252,19 @@ def inner(member):
     return inner(member.member) if member.kind == "spawn" else member
 
 
-def fails(member, cancelled):
-    """If it is left alone, or was cancelled before it began."""
-    member = inner(member)
-    if member.kind == "group":
-        return raises(member.group, cancelled)
-    return member.kind in ("fail", "time out") or (cancelled and member.kind == "wait, then fail")
+def ends_before_members_begin(group):
+    """A fiber that is cancelled before it began does not run."""
+    return group.body in (*QUIET_ENDS, "raise") or (group.late and group.body != "yield")
 
 
-def raises(group, cancelled=False):
-    """An error, if it is left alone, or was cancelled before it began."""
-    return (
-        any(fails(member, cancelled or group.body in QUIET_ENDS) for member in group.members)
-        or group.body == "raise"
-        or (group.late and not cancelled and group.body not in ("cancel itself", "leave"))
-    )
+def raises(group):
+    """An error, if it is left alone."""
+    if group.body == "raise" or (group.late and group.body not in ("cancel itself", "leave")):
+        return True
+    if ends_before_members_begin(group):
+        return False
+    members = [inner(member) for member in group.members]
+    return any(raises(each.group) if each.kind == "group" else each.kind in ("fail", "time out") for each in members)
 
 
 def ends_by_itself(group):
@@ -282,17 +280,18 @@ def ends_by_itself(group):
     return True
 
 
-def failures(group, cancelled):
-    """Who must have failed, and how many Timeouts there must be and may be."""
-    cancelled_members = cancelled or raises(group) or group.body in QUIET_ENDS
+def failures(group, cancelled, began):
+    """Who must have failed, and how many Timeouts there must be and may be. `began`: the members that ran."""
     must, least, most = set(), 0, 0
     for member in map(inner, group.members):
-        if member.kind == "fail" or (member.kind == "wait, then fail" and cancelled_members):
+        if id(member) not in began:
+            continue
+        if member.kind in ("fail", "wait, then fail"):  # all have ended, so those that waited were cancelled
             must.add(id(member))
         elif member.kind == "time out":
             least, most = least + 1, most + 1
         elif member.kind == "group":
-            its, its_least, its_most = failures(member.group, cancelled_members)
+            its, its_least, its_most = failures(member.group, True, began)
             must, least, most = must | its, least + its_least, most + its_most
     if group.body == "raise":
         must.add(id(group))
@@ -313,10 +312,10 @@ def leaves(error):
 class GroupRun:
     """A group of a program, while it runs."""
 
-    def __init__(self, node):
-        self.node = node
+    def __init__(self, node, began):
+        self.node, self.began = node, began
         self.group = weft.TaskGroup()
-        self.fibers, self.errors = [], []  # the errors of its members, in the order of their ends
+        self.fibers, self.spawned, self.errors = [], [], []  # the errors of its members, in the order of their ends
 
     def run(self):
         own = None
@@ -334,12 +333,14 @@ class GroupRun:
             raise
         finally:
             assert all(fiber.done() for fiber in self.fibers)
+            assert all(fiber.cancelled() for member, fiber in self.spawned if id(member) not in self.began)
             with pytest.raises(RuntimeError, match="block"):
                 self.group.spawn(int)
             self.group.cancel()  # does nothing any more
 
     def spawn(self, member):
         self.fibers.append(self.group.spawn(self.member, member))
+        self.spawned.append((member, self.fibers[-1]))
 
     def body(self, body):
         match body:
@@ -361,6 +362,7 @@ class GroupRun:
                 raise weft.Cancelled  # as that of another fiber, from its result()
 
     def member(self, member):
+        self.began.add(id(member))
         for _ in range(member.yields):
             weft.yield_now()
         try:
@@ -396,13 +398,14 @@ class GroupRun:
             case "spawn":
                 self.spawn(member.member)
             case "group":
-                GroupRun(member.group).run()
+                GroupRun(member.group, self.began).run()
 
 
 @settings(FIXED, max_examples=200)
 @given(groups(Members), st.sampled_from(["cancel its fiber", "cancel it"]))
 def test_task_groups(node, help):
-    program = GroupRun(node)
+    began = set()
+    program = GroupRun(node, began)
 
     def run():
         program.run()
@@ -416,7 +419,7 @@ def test_task_groups(node, help):
         assert not owner.done()
         (owner if help == "cancel its fiber" else program.group).cancel()
     error = owner.exception(timeout=5)
-    must, least, most = failures(node, helped)
+    must, least, most = failures(node, helped, began)
     told = leaves(error) if isinstance(error, Exception) else []
     timeouts = [leaf for leaf in told if isinstance(leaf, weft.Timeout)]
     assert {leaf.args[0] for leaf in told if leaf not in timeouts} == must
