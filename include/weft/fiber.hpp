@@ -77,6 +77,7 @@ class TaskOf final : public TaskResult<R> {
   static void run(Task& task) noexcept {
     auto& self = static_cast<TaskOf&>(task);
     try {
+      if (self.cancel_requested()) throw Cancelled();  // before it began
       self.result.run(*self.function_);
     } catch (const Cancelled&) {
       self.end = Task::End::kCancelled;
@@ -159,8 +160,7 @@ class Fiber {
   }
 
   /// Asks it to end: its present or next cancellable wait throws Cancelled, and every later one. Returns at
-  /// once; nothing happens if it has ended. One that never ran does run: what it began with is cleaned up by
-  /// its own code.
+  /// once; nothing happens if it has ended. One that has not begun does not call its function.
   void cancel() const { task().cancel(); }
   bool cancel_requested() const { return task().cancel_requested(); }
 

@@ -49,15 +49,15 @@ TEST_F(Fibers, CancelledOneThrowsCancelled) {
   fiber.cancel();  // of one that has ended: nothing
 }
 
-TEST_F(Fibers, CancelledBeforeItRanItStillRuns) {
+TEST_F(Fibers, CancelledBeforeItBeganItDoesNotRun) {
   bool ran = false;
-  auto fiber = spawn([&] {
-    ran = true;
-    sleep(1h);
-  });
+  auto held = std::make_shared<int>(1);
+  const std::weak_ptr<int> seen = held;
+  auto fiber = spawn([&ran, held = std::move(held)] { ran = true; });
   fiber.cancel();
   EXPECT_THROW(fiber.result(), Cancelled);
-  EXPECT_TRUE(ran);
+  EXPECT_FALSE(ran);
+  EXPECT_TRUE(seen.expired());
 }
 
 TEST_F(Fibers, SelfJoinIsAnError) {
