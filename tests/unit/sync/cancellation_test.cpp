@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 
@@ -28,6 +29,8 @@ class EveryWait : public Library {
         {"join", [this] { sleeper_.join(); }, [this] { sleeper_.cancel(); }},
         {"Event", [this] { event_.wait(); }, [this] { event_.set(); }},
         {"Latch", [this] { latch_.wait(); }, [this] { latch_.count_down(); }},
+        {"Barrier", [this] { barrier_.arrive_and_wait(); },
+         [this] { EXPECT_TRUE(barrier_.arrive_and_wait()); }},
         {"Semaphore", [this] { semaphore_.acquire(); }, [this] { semaphore_.release(); }},
         {"ConditionVariable",
          [this] {
@@ -42,6 +45,21 @@ class EveryWait : public Library {
         {"select of a descriptor", [this] { select(on_readable(ends_[0]), on_receive(in_)); },
          [this] { EXPECT_EQ(write(ends_[1], "x", 1), 1); }},
         {"select of a future", [this] { select(on_done(promise_.future())); }, [this] { promise_.set(1); }},
+        {"wait_readable",
+         [this] {
+           wait_readable(stream_.first.native_handle());
+           read_one(stream_.first, 'x');
+         },
+         [this] { stream_.second.write_all("x"); }},
+        {"read", [this] { read_one(stream_.first, 'y'); }, [this] { stream_.second.write_all("y"); }},
+        {"accept", [this] { listener_.accept(); },
+         [this] { net::TcpStream::connect(listener_.local_address()); }},
+        {"receive_from",
+         [this] {
+           char byte;
+           EXPECT_EQ(udp_.receive_from({&byte, 1}).size, 1u);
+         },
+         [this] { udp_.send_to("z", udp_.local_address()); }},
         {"Future", [this] { future_.future().get(); }, [this] { future_.set(1); }},
         {"TaskGroup",
          [] {
@@ -58,6 +76,12 @@ class EveryWait : public Library {
     Library::TearDown();
     close(ends_[0]);
     close(ends_[1]);
+  }
+
+  static void read_one(net::UnixStream& stream, char expected) {
+    char byte = 0;
+    EXPECT_EQ(stream.read_some({&byte, 1}), 1u);
+    EXPECT_EQ(byte, expected);
   }
 
   // `end` ends the wait of the fiber; what it throws is E.
@@ -84,6 +108,10 @@ class EveryWait : public Library {
   });
   Event event_;
   Latch latch_{1};
+  Barrier barrier_{2};
+  std::pair<net::UnixStream, net::UnixStream> stream_ = net::UnixStream::pair();
+  net::TcpListener listener_{net::Address::loopback()};
+  net::UdpSocket udp_ = net::UdpSocket::bind(net::Address::loopback());
   Semaphore semaphore_{0};
   Mutex mutex_;
   ConditionVariable condition_;
@@ -103,8 +131,14 @@ TEST_F(EveryWait, EndsWhenItsFiberIsCancelled) {
 
 TEST_F(EveryWait, DoesNotBeginInACancelledFiber) {
   each<Cancelled>([&](Operation& operation) {
-    auto fiber = spawn([&] { operation.wait(); });
+    auto begin = std::make_shared<Event>();
+    auto fiber = spawn([&operation, begin] {
+      shield([&] { begin->wait(); });
+      operation.wait();
+    });
+    until_parked(fiber);
     fiber.cancel();
+    begin->set();
     return fiber;
   });
 }
