@@ -27,8 +27,6 @@ class TaskGroup(_weft._Group):
         self._enter()
         return self
 
-    __exit__ = _weft._Group.__exit__
-
     def spawn(
         self, function: Callable[..., T], /, *args: Any, name: str | None = None, **kwargs: Any
     ) -> _weft.Fiber[T]:
