@@ -42,16 +42,18 @@ TEST_F(Locks, MutexExcludes) {
 TEST_F(Locks, MutexTimedTry) {
   Mutex mutex;
   mutex.lock();
+  bool tried = false;
   auto fiber = spawn([&] {
     EXPECT_FALSE(mutex.try_lock());
     EXPECT_FALSE(mutex.try_lock_for(1ms));
     EXPECT_FALSE(mutex.try_lock_for(-1ms));
     EXPECT_FALSE(mutex.try_lock_until(std::chrono::system_clock::now() + 1ms));
+    tried = true;
     EXPECT_TRUE(mutex.try_lock_for(10s));
     mutex.unlock();
   });
+  until([&] { return tried; });
   until_parked(fiber);
-  sleep(5ms);
   mutex.unlock();
   fiber.result();
   EXPECT_TRUE(mutex.try_lock());
