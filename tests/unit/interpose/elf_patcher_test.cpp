@@ -103,7 +103,8 @@ std::optional<LeftAlone> reason(const ObjectInventory& object, std::string_view 
 
 bool asleep(pid_t thread) {
   std::ifstream file("/proc/self/task/" + std::to_string(thread) + "/stat");
-  const std::string stat{std::istreambuf_iterator<char>(file), {}};
+  std::string stat;
+  std::getline(file, stat);  // nothing where it has just ended; an iterator over the file would throw then
   const auto name_end = stat.rfind(')');
   return name_end != stat.npos && stat.compare(name_end, 3, ") S") == 0;
 }
