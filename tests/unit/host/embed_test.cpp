@@ -150,6 +150,7 @@ void asked_until_the_end() {
       "atexit.register(spin, 0.05)\n"
       "for i in range(3): threading.Thread(target=spin, args=(60,), daemon=True).start()\n"
       "spin(0.1)");
+  for (int i = 0; i < 1000 && preemptor().contentions() == 0; ++i) run("spin(0.01)");  // a busy machine
   CHECK(preemptor().contentions() > 0);
   finalize();
   fflush(stdout);
