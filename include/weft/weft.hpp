@@ -1,6 +1,7 @@
 // All of the library.
 #pragma once
 
+#include "weft/actor.hpp"
 #include "weft/channel.hpp"
 #include "weft/condition_variable.hpp"
 #include "weft/error.hpp"
@@ -8,6 +9,7 @@
 #include "weft/fiber.hpp"
 #include "weft/future.hpp"
 #include "weft/io.hpp"
+#include "weft/mailbox.hpp"
 #include "weft/mutex.hpp"
 #include "weft/net/address.hpp"
 #include "weft/net/resolve.hpp"

@@ -1,0 +1,72 @@
+#include "actor/registry.hpp"
+
+#include "fiber/assert.hpp"
+#include "fiber/sys.hpp"
+#include "weft/detail/actor.hpp"
+
+namespace weft::detail {
+
+constinit engine::FutexLock Registry::lock;
+constinit ActorCore* Registry::oldest = nullptr;
+constinit ActorCore* Registry::newest = nullptr;
+constinit size_t Registry::count = 0;
+
+bool Registry::add(ActorCore& actor) noexcept {
+  engine::Guard guard(lock);
+  if (actor.listed_) return false;
+  actor.retain();
+  actor.listed_ = true;
+  actor.later_ = nullptr;
+  actor.earlier_ = newest;
+  (newest ? newest->later_ : oldest) = &actor;
+  newest = &actor;
+  ++count;
+  return true;
+}
+
+/// REQUIRES: the caller has a reference, too.
+bool Registry::remove(ActorCore& actor) noexcept {
+  {
+    engine::Guard guard(lock);
+    if (!actor.listed_) return false;
+    actor.listed_ = false;
+    (actor.earlier_ ? actor.earlier_->later_ : oldest) = actor.later_;
+    (actor.later_ ? actor.later_->earlier_ : newest) = actor.earlier_;
+    --count;
+  }
+  actor.release();
+  return true;
+}
+
+void Registry::make_uuid(uint8_t (&uuid)[16]) noexcept {
+  // Each from the kernel: a generator of our own would go on alike in a fork child.
+  size_t filled = 0;
+  while (filled < sizeof uuid) {
+    const long got = engine::sys::call(SYS_getrandom, uuid + filled, sizeof uuid - filled, 0);
+    WEFT_ASSERT((got > 0 || got == -EINTR) && "getrandom failed");
+    if (got > 0) filled += static_cast<size_t>(got);
+  }
+  uuid[6] = static_cast<uint8_t>((uuid[6] & 0x0f) | 0x40);
+  uuid[8] = static_cast<uint8_t>((uuid[8] & 0x3f) | 0x80);
+}
+
+bool ActorCore::enlist() noexcept {
+  return Registry::add(*this);
+}
+
+bool ActorCore::delist() noexcept {
+  return Registry::remove(*this);
+}
+
+void ActorCore::for_each(bool (*visit)(void*, ActorCore&), void* argument) noexcept {
+  engine::Guard guard(Registry::lock);
+  for (ActorCore* actor = Registry::oldest; actor; actor = actor->later_)
+    if (!visit(argument, *actor)) return;
+}
+
+size_t ActorCore::count() noexcept {
+  engine::Guard guard(Registry::lock);
+  return Registry::count;
+}
+
+}  // namespace weft::detail
