@@ -27,7 +27,7 @@ test-native:
 	ctest --test-dir build --output-on-failure --no-tests=error --parallel $(JOBS)
 
 test-python:
-	$(PYTEST) tests/python $(wildcard tests/cli) tests/conformance/drivers
+	$(PYTEST) tests/python $(wildcard tests/cli) tests/conformance/drivers tests/conformance/peers
 
 test-conformance:
 	$(PYTHON) tests/conformance/run.py --python /usr/bin/python3 --suite test_thread --suite test_queue

@@ -24,14 +24,6 @@ PyObject* g_threads = nullptr;     // threading._active: the objects of threads,
 PyObject* g_trace_hook = nullptr;  // names in it
 PyObject* g_profile_hook = nullptr;
 
-// Gives the interpreter's record of this thread away, and with it the GIL.
-void leave_interpreter() noexcept {
-  PyThreadState* state = PyThreadState_Get();
-  forget_tracers(state);
-  PyThreadState_Clear(state);
-  PyThreadState_DeleteCurrent();
-}
-
 // A fiber's number is its control block's address, which the next in that block has too: what threading knows
 // of this one must not be found by that.
 void forget_thread_object() noexcept {
@@ -67,6 +59,14 @@ bool is_cancelled_call(PyObject* exception) noexcept {
 
 }  // namespace
 
+void leave_interpreter() noexcept {
+  forget_thread_object();
+  PyThreadState* state = PyThreadState_Get();
+  forget_tracers(state);
+  PyThreadState_Clear(state);
+  PyThreadState_DeleteCurrent();
+}
+
 void PythonTask::run(Task& task) {
   auto& self = static_cast<PythonTask&>(task);
   PyThreadState* state = PyThreadState_New(PyInterpreterState_Main());
@@ -81,7 +81,6 @@ void PythonTask::run(Task& task) {
   self.end = object->exception_ ? object->cancelled_ ? End::kCancelled : End::kThrew : End::kReturned;
   self.complete();
   object->call_back();
-  forget_thread_object();
   Py_DECREF(object->self_);
   leave_interpreter();
 }

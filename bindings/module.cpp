@@ -1,5 +1,6 @@
 #include <cxxabi.h>
 #include <nanobind/nanobind.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
@@ -44,6 +45,10 @@ void ensure_runtime() {
   install_delivery();
   if (detail::runs_under_weft()) wrap_lock_waits();
   introduce_fibers();
+}
+
+void ensure_runtime_on_main() {
+  if (!g_started && !g_shut_down && getpid() == gettid()) ensure_runtime();
 }
 
 bool finalizing() noexcept {
@@ -173,5 +178,8 @@ NB_MODULE(_weft, m) {
   add_fibers(m);
   add_scopes(m);
   add_channels(m);
+  add_actor_futures(m);
+  add_actors(m);
+  add_actor_proxies(m);
   add_patch(m);
 }

@@ -26,6 +26,8 @@ extern Exceptions exceptions;
 /// Starts the runtime at the first call. Raises RuntimeError where it cannot be had, or after finalisation
 /// has begun.
 void ensure_runtime();
+/// The same on the main thread, whose waits can be interrupted then; elsewhere nothing.
+void ensure_runtime_on_main();
 
 [[noreturn]] void raise_error(PyObject* type, const char* text);
 inline constexpr const char* kShuttingDown = "weft: the interpreter is shutting down";
@@ -100,6 +102,8 @@ void wrap_lock_waits();
 void unwrap_lock_waits() noexcept;
 /// The thread state is about to go.
 void forget_tracers(PyThreadState* state) noexcept;
+/// At the end of a fiber that has the GIL, and a thread state of its own: gives both away.
+void leave_interpreter() noexcept;
 
 /// What is known of `threading`: its names, and of those _active, the objects of threads by their numbers.
 void set_threading(nb::handle names, nb::handle threads);
@@ -107,6 +111,9 @@ void set_threading(nb::handle names, nb::handle threads);
 void add_fibers(nb::module_& module);
 void add_scopes(nb::module_& module);
 void add_channels(nb::module_& module);
+void add_actors(nb::module_& module);
+void add_actor_futures(nb::module_& module);
+void add_actor_proxies(nb::module_& module);
 void add_patch(nb::module_& module);
 /// Makes functions and types known as the package's. After all others. Idempotent.
 void publish(nb::handle module);

@@ -14,7 +14,9 @@ _SPECIAL = {
 }  # fmt: skip
 _UNTOLD = {
     "__module__", "__new__", "__doc__", "__class_getitem__", "__repr__", "__dict__", "__weakref__",
-    "__nb_signature__", "__firstlineno__", "__static_attributes__", "__del__",
+    "__nb_signature__", "__firstlineno__", "__static_attributes__", "__del__", "__annotations__", "__orig_bases__",
+    "__parameters__", "__abstractmethods__", "__getattribute__", "__setattr__", "__delattr__", "__eq__", "__hash__",
+    "__dir__", "__str__", "__deepcopy__",
 }  # fmt: skip
 
 
@@ -50,7 +52,7 @@ def stub_signature(name):
 
 def shortened(text, method):
     text = re.sub(r"\b(weft\._weft|weft|typing|collections\.abc|_weft)\.", "", text)
-    return re.sub(r"\((self|/)(, )?", "(", text, count=1) if method else text
+    return re.sub(r"\((?:(?:self|cls)(?:: [\w\[\]]+)?|/)(, )?", "(", text, count=1) if method else text
 
 
 def signature(name, thing, method=False):
@@ -82,6 +84,7 @@ def class_lines(name, cls):
     rows, call = [], name
     bases = [base.__name__ for base in cls.__bases__ if base is not object and not base.__name__.startswith("_")]
     failure = issubclass(cls, BaseException)
+    attributes = attribute_docs(cls)
     for key, member in vars(cls).items():
         full = f"{name}.{key}"
         if key in _UNTOLD or (key.startswith("_") and not key.startswith("__")):
@@ -96,12 +99,18 @@ def class_lines(name, cls):
                 call = re.sub(r" -> None$", "", text.replace("__init__", name, 1))
             continue
         if isinstance(member, property):
-            if not hasattr(member.fget, "__nb_signature__"):
-                raise DocumentError(f"{full}: a property of Python code, which is not known how to show")
-            kind = shortened(member.fget.__nb_signature__[0][0].partition(" -> ")[2], False)
+            text = signature(full, member.fget, method=True)[0]
+            if " -> " not in text:
+                raise DocumentError(f"{full}: a property without a type")
+            kind = text.partition(" -> ")[2].replace("_StoppedEvent", "Event").replace("_Inbox", "Queue")
             rows.append((f"{key}: {kind}", member.__doc__ or ""))
-        elif inspect.isroutine(member) and not isinstance(member, (staticmethod, classmethod)):
+        elif isinstance(member, classmethod):
+            rows.append(signature(full, member.__func__, method=True))
+        elif inspect.isroutine(member) and not isinstance(member, staticmethod):
             rows.append(signature(full, member, method=True))
+        elif key in attributes:
+            kind = str(vars(cls)["__annotations__"][key]).removeprefix("ClassVar[").removesuffix("]")
+            rows.append((f"{key}: {shortened(kind, False)} = {member!r}", attributes[key]))
         else:
             raise DocumentError(f"{full}: a {type(member).__name__}, which is not known how to show")
     doc = inspect.cleandoc(vars(cls).get("__doc__") or "")
@@ -124,6 +133,21 @@ def class_lines(name, cls):
     return lines
 
 
+def attribute_docs(cls):
+    """The texts below annotated assignments in a class of Python code."""
+    try:
+        body = ast.parse(inspect.cleandoc("\n" + inspect.getsource(cls))).body[0].body
+    except (OSError, TypeError):
+        return {}
+    return {
+        one.target.id: text
+        for one, following in zip(body, body[1:])
+        if isinstance(one, ast.AnnAssign)
+        and isinstance(following, ast.Expr)
+        and isinstance(text := getattr(following.value, "value", None), str)
+    }
+
+
 def constant_docs(package):
     """The texts below assignments in the package's own sources: what Python keeps nowhere."""
     found = {}
@@ -136,7 +160,7 @@ def constant_docs(package):
     return found
 
 
-def generate(package):
+def generate(package, title="Python reference", see=""):
     functions, classes, failures, constants = [], [], [], []
     docs = constant_docs(package)
     for name in sorted(package.__all__, key=str.lower):
@@ -157,16 +181,17 @@ def generate(package):
         else:
             raise DocumentError(f"{name}: a {type(thing).__name__}, which is not known how to show")
     lines = [
-        "# Python reference",
+        f"# {title}",
         "",
         "<!-- Made by scripts/generate-reference from the package's docstrings: change those. -->",
         "",
         *("\n\n".join(paragraphs(package.__doc__)).split("\n")),
         "",
-        "[The Python guide](../guides/python.md) tells how to use it; [both doors](both-doors.md) puts it beside C++.",
+        see,
         "",
     ]
     sections = [("Functions", functions), ("Classes", classes), ("Exceptions", failures), ("Constants", constants)]
+    sections = [section for section in sections if section[1]]
     seen = {anchor(title): 0 for title, _ in sections}
     for title, entries in sections:
         links = []

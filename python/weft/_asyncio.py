@@ -153,21 +153,13 @@ _loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = WeakKeyDictionary(
 def await_fiber(fiber: _weft.Fiber[T]) -> Generator[Any, None, T]:
     """Fiber.__await__: waits, in a coroutine, until the fiber has ended. Cancelling the task cancels the fiber, and
     waits for it as well, as for a task that is awaited."""
-    loop = asyncio.get_running_loop()
-    shared = _loops.get(loop)
-    if shared is None:
-        shared = _loops[loop] = _Loop(loop)
     cancelled: asyncio.CancelledError | None = None
-    shared.share()
-    try:
-        while not fiber.done():
-            try:
-                yield from _end_of(fiber, loop)
-            except asyncio.CancelledError as error:
-                fiber.cancel()
-                cancelled = error
-    finally:
-        shared.keep()
+    while not fiber.done():
+        try:
+            yield from await_callback(fiber.done, lambda tell: fiber.add_done_callback(lambda _: tell()))
+        except asyncio.CancelledError as error:
+            fiber.cancel()
+            cancelled = error
     if cancelled is None:
         return fiber.result()
     try:
@@ -176,16 +168,28 @@ def await_fiber(fiber: _weft.Fiber[T]) -> Generator[Any, None, T]:
         cancelled = None  # it holds this frame
 
 
-def _end_of(fiber: _weft.Fiber[Any], loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+def await_callback(
+    done: Callable[[], bool], add_done_callback: Callable[[Callable[[], None]], object]
+) -> Generator[Any, None, None]:
+    """Waits, in a coroutine, until done(): what `add_done_callback` is given is called then, anywhere."""
+    loop = asyncio.get_running_loop()
+    shared = _loops.get(loop)
+    if shared is None:
+        shared = _loops[loop] = _Loop(loop)
     ended: asyncio.Future[None] = loop.create_future()
 
     def settle() -> None:
         if not ended.done():
             ended.set_result(None)
 
-    def tell(_: object) -> None:
+    def tell() -> None:
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle)
 
-    fiber.add_done_callback(tell)
-    return ended
+    shared.share()
+    try:
+        if not done():
+            add_done_callback(tell)
+            yield from ended
+    finally:
+        shared.keep()

@@ -1,4 +1,4 @@
-"""The examples of docs/guides/python.md and cpp.md run: each ```python block as a program of its own, the ```cpp blocks
+"""The examples of docs/guides/python.md, actors.md and cpp.md run: each ```python block as a program of its own, the ```cpp blocks
 compiled as one program against the public headers. Blocks that say `fragment` are shown only."""
 
 import os
@@ -30,13 +30,22 @@ def each_of(examples):
     return [pytest.param(*example, id=f"line {example[0]}") for example in examples]
 
 
-@pytest.mark.parametrize(("line", "text"), each_of(blocks("python.md", "python")))
-def test_python(line, text, tmp_path):
+def run_python(guide, line, text, folder):
     pytest.importorskip("weft")
-    program = tmp_path / "example.py"
+    program = folder / "example.py"
     program.write_text(text)
     done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=30, check=False)
-    assert (done.returncode, done.stderr) == (0, ""), f"docs/guides/python.md:{line}"
+    assert (done.returncode, done.stderr) == (0, ""), f"docs/guides/{guide}:{line}"
+
+
+@pytest.mark.parametrize(("line", "text"), each_of(blocks("python.md", "python")))
+def test_python(line, text, tmp_path):
+    run_python("python.md", line, text, tmp_path)
+
+
+@pytest.mark.parametrize(("line", "text"), each_of(blocks("actors.md", "python")))
+def test_actors(line, text, tmp_path):
+    run_python("actors.md", line, text, tmp_path)
 
 
 def source(examples):

@@ -1,0 +1,379 @@
+#include "actor_future.hpp"
+
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+
+#include <cstdio>
+#include <string>
+#include <utility>
+
+#include "actor_object.hpp"
+
+namespace weft::python {
+
+namespace {
+
+PyTypeObject* g_type = nullptr;  // weft.actor.ThreadingFuture
+
+struct ThreadingFutureObject : FutureObject {
+  ThreadingFutureObject() : FutureObject(true) {}
+};
+
+PyObject* queue_full() {
+  static PyObject* type = nb::object(nb::module_::import_("queue").attr("Full")).release().ptr();
+  return type;
+}
+
+PyType_Slot g_slots[] = {
+    {Py_tp_traverse, reinterpret_cast<void*>(+[](PyObject* self, visitproc visit, void* arg) -> int {
+       Py_VISIT(Py_TYPE(self));
+       return nb::inst_ready(self) ? nb::inst_ptr<FutureObject>(self)->traverse(visit, arg) : 0;
+     })},
+    {Py_tp_clear, reinterpret_cast<void*>(+[](PyObject* self) -> int {
+       if (nb::inst_ready(self)) nb::inst_ptr<FutureObject>(self)->clear();
+       return 0;
+     })},
+    {0, nullptr}};
+
+}  // namespace
+
+FutureObject::FutureObject(bool settable) noexcept : settable_(settable) {}
+
+nb::object FutureObject::make(PyActor* source) {
+  nb::object self = nb::inst_alloc(nb::handle(reinterpret_cast<PyObject*>(g_type)));
+  auto* future = new (nb::inst_ptr<void>(self)) ThreadingFutureObject;
+  nb::inst_mark_ready(self);
+  if (source) {
+    source->retain();
+    future->source_ = source;
+  }
+  return self;
+}
+
+nb::object FutureObject::make_like(nb::handle future) {
+  PyTypeObject* type = Py_TYPE(future.ptr());
+  if (type == g_type) return make();
+  nb::object self = nb::steal(PyObject_CallNoArgs(reinterpret_cast<PyObject*>(type)));
+  if (!self.is_valid()) throw nb::python_error();
+  return self;
+}
+
+// Whoever waits without a time limit for an actor that waits, so, for the caller's actor, waits for ever.
+void FutureObject::forbid_deadlock() const {
+  PyActor* self = PyActor::running_here();
+  if (!self || !source_) return;
+  std::string chain = self->text();
+  for (PyActor* other = source_; other; other = other->waits_for) {
+    chain += " waits for " + other->text();
+    if (other == self)
+      raise_text(
+          PyExc_RuntimeError,
+          "deadlock: " + chain +
+              ": an actor must not wait for an answer that it, or who waits for it, has to give. Let the "
+              "answer come as a message, or return the future");
+  }
+}
+
+nb::object FutureObject::get(std::optional<Seconds> timeout) {
+  switch (kind_) {
+    case Kind::kValue:
+      return nb::borrow(value_);
+    case Kind::kError:
+      // As it was when it was set: each raise adds to it.
+      PyException_SetTraceback(value_, traceback_ ? traceback_ : Py_None);
+      weft::python::set_exception(value_);
+      throw nb::python_error();
+    case Kind::kHook:
+      return run_hook(timeout);
+    case Kind::kPending:
+      break;
+  }
+  if (!settable_)
+    raise_error(PyExc_NotImplementedError, "a weft.actor.Future is abstract: use ThreadingFuture");
+  const Nanos deadline = deadline_of(timeout);
+  PyActor* self = nullptr;
+  if (!timeout) {
+    forbid_deadlock();
+    self = PyActor::running_here();
+    if (self) self->waits_for = source_;
+  }
+  Outcome outcome;
+  try {
+    ensure_runtime_on_main();
+    outcome = blocking([&] { return done_.wait(deadline, detail::kCancellable, "actor future"); });
+  } catch (...) {
+    if (self) self->waits_for = nullptr;
+    throw;
+  }
+  if (self) self->waits_for = nullptr;
+  if (outcome == Outcome::kTimeout) {
+    char text[64];
+    snprintf(text, sizeof text, "%g seconds", timeout->value);
+    raise_text(actor_names.timeout, text);
+  }
+  raise_outcome(outcome);
+  // In a fork child nobody is left who would set it.
+  if (kind_ == Kind::kPending)
+    raise_text(actor_names.dead, "the actor did not survive the fork of this process");
+  return get(timeout);
+}
+
+nb::object FutureObject::run_hook(std::optional<Seconds> timeout) {
+  if (value_) return nb::borrow(value_);
+  if (running_hook_)
+    raise_error(PyExc_RuntimeError,
+                "the get hook of this future is being called: it must not wait for itself");
+  running_hook_ = true;
+  nb::object value;
+  try {
+    if (derived_ != Derived::kNot) {
+      value = derived_value(timeout);
+    } else {
+      nb::object seconds = timeout ? nb::object(nb::float_(timeout->value)) : nb::none();
+      value = nb::steal(PyObject_CallOneArg(function_, seconds.ptr()));
+      if (!value.is_valid()) throw nb::python_error();
+    }
+  } catch (...) {
+    running_hook_ = false;
+    throw;
+  }
+  running_hook_ = false;
+  if (!value_) value_ = value.inc_ref().ptr();
+  return value;
+}
+
+nb::object FutureObject::derived_value(std::optional<Seconds> timeout) {
+  nb::object sources = nb::borrow(sources_);
+  const auto answer_of = [&](Py_ssize_t i) {
+    nb::handle source = PyTuple_GET_ITEM(sources.ptr(), i);
+    if (nb::isinstance<FutureObject>(source)) return nb::cast<FutureObject&>(source).get(timeout);
+    // Not ours: any object with get().
+    return source.attr("get")(nb::arg("timeout") =
+                                  timeout ? nb::object(nb::float_(timeout->value)) : nb::none());
+  };
+  nb::object function = nb::borrow(function_);
+  switch (derived_) {
+    case Derived::kJoin: {
+      nb::list all;
+      for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(sources.ptr()); ++i) all.append(answer_of(i));
+      return all;
+    }
+    case Derived::kMap:
+      return function(answer_of(0));
+    case Derived::kFilter: {
+      nb::list kept;
+      for (nb::handle item : answer_of(0))
+        if (nb::cast<bool>(nb::bool_(function(item)))) kept.append(item);
+      return kept;
+    }
+    case Derived::kReduce: {
+      static PyObject* reduce = nb::object(nb::module_::import_("functools").attr("reduce")).release().ptr();
+      return nb::borrow(reduce)(function, answer_of(0), *nb::borrow<nb::tuple>(arguments_));
+    }
+    case Derived::kStopped:
+      try {
+        answer_of(0);
+        return nb::bool_(true);
+      } catch (nb::python_error& error) {
+        if (!error.matches(actor_names.dead)) throw;
+        return nb::bool_(false);
+      }
+    case Derived::kNot:
+      break;
+  }
+  return nb::none();
+}
+
+void FutureObject::require_unset() const {
+  if (!settable_)
+    raise_error(PyExc_NotImplementedError, "a weft.actor.Future is abstract: use ThreadingFuture");
+  if (kind_ != Kind::kPending)
+    raise_text(queue_full(), "the future has a value, an exception or a get hook already");
+}
+
+void FutureObject::finish(Kind kind) noexcept {
+  kind_ = kind;
+  if (source_) std::exchange(source_, nullptr)->release();
+  done_.complete();
+  PyObject* callbacks = std::exchange(callbacks_, nullptr);
+  for (Py_ssize_t i = 0; callbacks && i < PyList_GET_SIZE(callbacks); ++i) {
+    PyObject* answer = PyObject_CallNoArgs(PyList_GET_ITEM(callbacks, i));
+    if (!answer) PyErr_WriteUnraisable(PyList_GET_ITEM(callbacks, i));
+    Py_XDECREF(answer);
+  }
+  Py_XDECREF(callbacks);
+}
+
+void FutureObject::set(nb::handle value) {
+  require_unset();
+  settle(nb::borrow(value));
+}
+
+void FutureObject::settle(nb::object value) noexcept {
+  if (kind_ != Kind::kPending) return;
+  value_ = value.release().ptr();
+  finish(Kind::kValue);
+}
+
+void FutureObject::settle_error(PyObject* error) noexcept {
+  if (kind_ != Kind::kPending) return;
+  value_ = Py_NewRef(error);
+  traceback_ = PyException_GetTraceback(error);
+  finish(Kind::kError);
+}
+
+void FutureObject::set_exception(nb::handle exc_info) {
+  require_unset();
+  nb::object info =
+      exc_info.is_none() ? nb::module_::import_("sys").attr("exc_info")() : nb::borrow(exc_info);
+  if (!PyTuple_Check(info.ptr()) || PyTuple_GET_SIZE(info.ptr()) != 3)
+    raise_error(PyExc_TypeError, "set_exception() takes what sys.exc_info() returns: three values");
+  nb::object type = info[0], value = info[1], traceback = info[2];
+  if (type.is_none())
+    raise_error(
+        PyExc_TypeError,
+        "set_exception() without arguments takes the exception that is being handled, and there is none");
+  if (value.is_none()) value = type();
+  if (!PyExceptionInstance_Check(value.ptr()))
+    raise_error(PyExc_TypeError, "set_exception(): the second of the three values must be an exception");
+  value_ = value.release().ptr();
+  traceback_ = traceback.is_none() ? nullptr : traceback.release().ptr();
+  finish(Kind::kError);
+}
+
+void FutureObject::set_get_hook(nb::handle function) {
+  if (settable_ && (kind_ == Kind::kValue || kind_ == Kind::kError)) require_unset();
+  Py_XSETREF(function_, function.inc_ref().ptr());
+  derived_ = Derived::kNot;
+  if (kind_ == Kind::kPending) finish(Kind::kHook);
+}
+
+void FutureObject::derive(Derived kind, nb::handle sources, nb::handle function, nb::handle arguments) {
+  sources_ = sources.inc_ref().ptr();
+  function_ = function.inc_ref().ptr();
+  arguments_ = arguments.inc_ref().ptr();
+  derived_ = kind;
+  finish(Kind::kHook);
+}
+
+nb::object FutureObject::awaited(nb::handle self) const {
+  if (derived_ != Derived::kNot && !value_) return nb::borrow(sources_);
+  return kind_ == Kind::kPending ? nb::make_tuple(self) : nb::make_tuple();
+}
+
+void FutureObject::add_done_callback(nb::object function) {
+  if (kind_ != Kind::kPending) {
+    function();
+    return;
+  }
+  if (!callbacks_ && !(callbacks_ = PyList_New(0))) throw nb::python_error();
+  if (PyList_Append(callbacks_, function.ptr()) != 0) throw nb::python_error();
+}
+
+int FutureObject::traverse(visitproc visit, void* arg) {
+  Py_VISIT(value_);
+  Py_VISIT(traceback_);
+  Py_VISIT(function_);
+  Py_VISIT(sources_);
+  Py_VISIT(arguments_);
+  Py_VISIT(callbacks_);
+  return 0;
+}
+
+void FutureObject::clear() {
+  Py_CLEAR(value_);
+  Py_CLEAR(traceback_);
+  Py_CLEAR(function_);
+  Py_CLEAR(sources_);
+  Py_CLEAR(arguments_);
+  Py_CLEAR(callbacks_);
+  if (source_) std::exchange(source_, nullptr)->release();
+}
+
+namespace {
+
+nb::object derived(nb::handle self, FutureObject::Derived kind, nb::handle sources,
+                   nb::handle function = nb::none(), nb::handle arguments = nb::none()) {
+  nb::object future = FutureObject::make_like(self);
+  nb::cast<FutureObject&>(future).derive(kind, sources, function, arguments);
+  return future;
+}
+
+}  // namespace
+
+void add_actor_futures(nb::module_& m) {
+  using Derived = FutureObject::Derived;
+  nb::class_<FutureObject>(m, "Future", nb::type_slots(g_slots), nb::is_generic(),
+                           nb::is_weak_referenceable(), nb::dynamic_attr(),
+                           nb::sig("class Future(Generic[T_co])"),
+                           "What an actor will answer, or anybody else sets: abstract; see ThreadingFuture.")
+      .def("__init__", [](FutureObject* self) { new (self) FutureObject(false); })
+      .def("get", &FutureObject::get, nb::kw_only(), nb::arg("timeout") = nb::none(),
+           nb::sig("def get(self, *, timeout: float | None = None) -> T_co"),
+           "Wait until it is set; return its value, or raise its exception; any number of times.\n\n"
+           "Raise weft.actor.Timeout after `timeout` seconds, RuntimeError where an actor would wait for "
+           "itself.\n"
+           "A cancellation point.")
+      .def("set", &FutureObject::set, nb::arg("value").none() = nb::none(),
+           nb::sig("def set(self, value: Any = None) -> None"),
+           "Set its value. Raise queue.Full if it has been set. Any thread.")
+      .def("set_exception", &FutureObject::set_exception, nb::arg("exc_info").none() = nb::none(),
+           nb::sig("def set_exception(self, exc_info: tuple[Any, Any, Any] | None = None) -> None"),
+           "Have get() raise an exception: that being handled, or that of a sys.exc_info() triple.")
+      .def("set_get_hook", &FutureObject::set_get_hook, nb::arg("func"),
+           nb::sig("def set_get_hook(self, func: Callable[[float | None], Any]) -> None"),
+           "Have the first get() call func(timeout), whose result is its value.")
+      .def(
+          "filter",
+          [](nb::handle self, nb::handle func) {
+            return derived(self, Derived::kFilter, nb::make_tuple(self), func);
+          },
+          nb::arg("func"), nb::sig("def filter(self, func: Callable[[Any], object]) -> Future[list[Any]]"),
+          "Return a future of a list of those items of the value for which func(item) is true.")
+      .def(
+          "join",
+          [](nb::handle self, nb::args futures) {
+            return derived(self, Derived::kJoin, nb::make_tuple(self) + nb::tuple(futures));
+          },
+          nb::sig("def join(self, *futures: Future[Any]) -> Future[list[Any]]"),
+          "Return a future of a list of the values of this one and others.")
+      .def(
+          "map",
+          [](nb::handle self, nb::handle func) {
+            return derived(self, Derived::kMap, nb::make_tuple(self), func);
+          },
+          nb::arg("func"), nb::sig("def map(self, func: Callable[[T_co], M]) -> Future[M]"),
+          "Return a future of func(value).")
+      .def(
+          "reduce",
+          [](nb::handle self, nb::handle func, nb::args arguments) {
+            return derived(self, Derived::kReduce, nb::make_tuple(self), func, arguments);
+          },
+          nb::arg("func"), nb::arg("args"),
+          nb::sig("def reduce(self, func: Callable[[Any, Any], Any], *args: Any) -> Future[Any]"),
+          "Return a future of functools.reduce(func, value, *args).")
+      .def("done", &FutureObject::done, "Has it a value, an exception or a get hook?")
+      .def("_add_done_callback", &FutureObject::add_done_callback, nb::arg("function"))
+      .def("_awaited", [](nb::handle self) { return nb::cast<FutureObject&>(self).awaited(self); })
+      .def(
+          "__await__",
+          [](nb::handle self) { return nb::module_::import_("weft.actor._awaiting").attr("wait")(self); },
+          nb::sig("def __await__(self) -> Generator[Any, None, T_co]"),
+          "In a coroutine: wait for it without holding up the event loop.")
+      .def(
+          "__iter__",
+          [](nb::handle self) { return nb::module_::import_("weft.actor._awaiting").attr("wait")(self); },
+          nb::sig("def __iter__(self) -> Generator[Any, None, T_co]"))
+      .def(
+          "__deepcopy__", [](nb::handle self, nb::handle) { return nb::borrow(self); }, nb::arg("memo"),
+          nb::sig("def __deepcopy__(self, memo: object) -> Future[T_co]"))
+      .def("__repr__", [](nb::handle) { return "<pykka.Future>"; });
+  nb::class_<ThreadingFutureObject, FutureObject> type(
+      m, "ThreadingFuture", nb::is_generic(), nb::is_weak_referenceable(), nb::dynamic_attr(),
+      nb::sig("class ThreadingFuture(Future[T_co])"),
+      "A future that can be set once, by any thread or fiber, and waited for by any.");
+  type.def(nb::init<>());
+  g_type = reinterpret_cast<PyTypeObject*>(type.ptr());
+}
+
+}  // namespace weft::python

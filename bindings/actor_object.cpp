@@ -1,0 +1,440 @@
+#include "actor_object.hpp"
+
+#include <cxxabi.h>
+#include <nanobind/stl/string.h>
+
+#include <cerrno>
+#include <cstring>
+#include <unordered_map>
+#include <utility>
+
+#include "weft/detail/task.hpp"
+
+namespace weft::python {
+
+using detail::Handled;
+
+ActorNames actor_names;
+
+namespace {
+
+// Guarded by the GIL: the actors by the threads of control that they have.
+std::unordered_map<PyThreadState*, PyActor*> g_running;
+
+// Calls a function of weft.actor._hooks; what it raises is reported. Keeps what is being raised.
+void hook(const char* name, std::initializer_list<PyObject*> arguments) noexcept {
+  PyObject* pending = take_exception();
+  PyObject* function = PyObject_GetAttrString(actor_names.hooks, name);
+  PyObject* answer =
+      function ? PyObject_Vectorcall(function, arguments.begin(), arguments.size(), nullptr) : nullptr;
+  if (!answer) PyErr_WriteUnraisable(function);
+  Py_XDECREF(answer);
+  Py_XDECREF(function);
+  if (pending) {
+    set_exception(pending);
+    Py_DECREF(pending);
+  }
+}
+
+// Runs Python code for the core, which is not to be unwound through: as the interpreter ends CPython up
+// to 3.13 ends its threads so.
+template <typename F>
+auto sheltered(F&& function) noexcept {
+  try {
+    return function();
+  } catch (abi::__forced_unwind&) {
+    detail::stay();
+  }
+}
+
+}  // namespace
+
+void raise_text(PyObject* type, const std::string& text) {
+  PyErr_SetString(type, text.c_str());
+  throw nb::python_error();
+}
+
+PyObject* attribute_at(PyObject* root, PyObject* path, Py_ssize_t length) noexcept {
+  PyObject* value = Py_NewRef(root);
+  for (Py_ssize_t i = 0; value && i < length; ++i)
+    Py_SETREF(value, PyObject_GetAttr(value, PyTuple_GET_ITEM(path, i)));
+  return value;
+}
+
+// --- Messages.
+
+namespace {
+
+// Lets go of a message that was answered, or that nobody waits for.
+void drop(PyMessage& message) noexcept {
+  delete &message;
+}
+
+std::string refusal_text(detail::ActorCore& core, detail::Refusal why) {
+  const std::string text = "<ActorRef for " + static_cast<PyActor&>(core).text() + ">";
+  return why == detail::Refusal::kDropped
+             ? text + " has a full mailbox, and drops messages"
+             : static_cast<PyActor&>(core).text() + " stopped before handling the message";
+}
+
+void refuse(detail::Message& m, detail::ActorCore& core, detail::Refusal why) noexcept {
+  const PyGILState_STATE state = PyGILState_Ensure();
+  auto& message = static_cast<PyMessage&>(m);
+  if (message.reply) {
+    PyObject* error =
+        PyObject_CallFunction(why == detail::Refusal::kDropped ? actor_names.full : actor_names.dead, "s",
+                              refusal_text(core, why).c_str());
+    if (!error) error = take_exception();
+    nb::inst_ptr<FutureObject>(message.reply)->settle_error(error);
+    Py_DECREF(error);
+  }
+  drop(message);
+  PyGILState_Release(state);
+}
+
+void answer_stopped(detail::Message& m, detail::ActorCore&) noexcept {
+  const PyGILState_STATE state = PyGILState_Ensure();
+  auto& message = static_cast<PyMessage&>(m);
+  if (message.reply) nb::inst_ptr<FutureObject>(message.reply)->settle(nb::none());
+  drop(message);
+  PyGILState_Release(state);
+}
+
+constinit const detail::MessageType kOrdinary{&refuse, nullptr};
+constinit const detail::MessageType kStop{&refuse, &answer_stopped};
+
+}  // namespace
+
+PyMessage::PyMessage(Kind k, nb::handle message, PyObject* positional, PyObject* named) noexcept
+    : kind(k),
+      content(Py_NewRef(message.ptr())),
+      arguments(Py_XNewRef(positional)),
+      keywords(Py_XNewRef(named)) {
+  type = kind == Kind::kStop ? &weft::python::kStop : &weft::python::kOrdinary;
+}
+
+PyMessage::~PyMessage() {
+  Py_DECREF(content);
+  Py_XDECREF(arguments);
+  Py_XDECREF(keywords);
+  Py_XDECREF(reply);
+}
+
+PyMessage* PyMessage::of(nb::handle message) {
+  auto* type = reinterpret_cast<PyObject*>(Py_TYPE(message.ptr()));
+  PyObject* fields = message.ptr();  // of a named tuple
+  if (type == actor_names.stop) return new PyMessage(Kind::kStop, message);
+  if (type == actor_names.call && PyTuple_GET_SIZE(fields) == 3) {
+    nb::object path = nb::steal(PySequence_Tuple(PyTuple_GET_ITEM(fields, 0)));
+    nb::object positional = nb::steal(PySequence_Tuple(PyTuple_GET_ITEM(fields, 1)));
+    if (!path.is_valid() || !positional.is_valid()) throw nb::python_error();
+    return new PyMessage(Kind::kCall, path, positional.ptr(), PyTuple_GET_ITEM(fields, 2));
+  }
+  if (type == actor_names.get || type == actor_names.set) {
+    nb::object path = nb::steal(PySequence_Tuple(PyTuple_GET_ITEM(fields, 0)));
+    if (!path.is_valid()) throw nb::python_error();
+    return type == actor_names.get ? new PyMessage(Kind::kGet, path)
+                                   : new PyMessage(Kind::kSet, path, PyTuple_GET_ITEM(fields, 1));
+  }
+  return new PyMessage(Kind::kOrdinary, message);
+}
+
+// --- The actor.
+
+constinit const detail::ActorType PyActor::kType{
+    .enter = [](ActorCore& self) noexcept { take_gil(static_cast<PyActor&>(self).state_); },
+    .leave = [](ActorCore&) noexcept { PyEval_SaveThread(); },
+    .begin =
+        [](ActorCore& self) noexcept {
+          return sheltered([&] { return static_cast<PyActor&>(self).begin(); });
+        },
+    .handle =
+        [](ActorCore& self, detail::Message& message) noexcept {
+          return sheltered(
+              [&] { return static_cast<PyActor&>(self).handle_message(static_cast<PyMessage&>(message)); });
+        },
+    .failed =
+        [](ActorCore& self) noexcept { sheltered([&] { static_cast<PyActor&>(self).report_failure(); }); },
+    .end = [](ActorCore& self) noexcept { sheltered([&] { static_cast<PyActor&>(self).end(); }); },
+    .discard =
+        [](ActorCore& self) noexcept {
+          auto& actor = static_cast<PyActor&>(self);
+          sheltered([&] { Py_CLEAR(actor.held_); });
+        },
+};
+
+PyActor::PyActor(nb::handle actor, const Mailbox& mailbox)
+    : ActorCore(kType, &destroy, mailbox),
+      class_(Py_NewRef(reinterpret_cast<PyObject*>(Py_TYPE(actor.ptr())))),
+      weak_(PyWeakref_NewRef(actor.ptr(), nullptr)) {
+  if (!weak_) {
+    Py_DECREF(class_);
+    throw nb::python_error();
+  }
+}
+
+PyActor::~PyActor() {
+  Py_DECREF(class_);
+  Py_DECREF(weak_);
+  Py_XDECREF(held_);
+  Py_XDECREF(error_);
+}
+
+void PyActor::destroy(Completion& self) noexcept {
+  if (!Py_IsInitialized()) return;
+  const PyGILState_STATE state = PyGILState_Ensure();
+  delete static_cast<PyActor*>(&self);
+  PyGILState_Release(state);
+}
+
+PyActor* PyActor::of(detail::ActorCore& core) noexcept {
+  return &core.type() == &kType ? static_cast<PyActor*>(&core) : nullptr;
+}
+
+PyActor* PyActor::running_here() noexcept {
+  const auto found = g_running.find(PyThreadState_Get());
+  return found == g_running.end() ? nullptr : found->second;
+}
+
+nb::object PyActor::actor() const {
+  return nb::borrow(PyWeakref_GetObject(weak_));
+}
+
+std::string PyActor::urn() const {
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string text = "urn:uuid:";
+  for (int i = 0; i < 16; ++i) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
+    text += kDigits[uuid()[i] >> 4];
+    text += kDigits[uuid()[i] & 15];
+  }
+  return text;
+}
+
+std::string PyActor::text() const {
+  nb::object name = nb::handle(class_).attr("__name__");
+  return std::string(nb::cast<nb::str>(name).c_str()) + " (" + urn() + ")";
+}
+
+void PyActor::hold_instance() {
+  nb::object instance = actor();
+  if (!held_ && !instance.is_none()) held_ = instance.release().ptr();
+}
+
+void PyActor::wait_until_begun() {
+  if (begun() || !held_ || runs_here()) return;
+  ensure_runtime_on_main();
+  raise_outcome(blocking([&] { return wait_begun(detail::kNever); }));
+}
+
+void PyActor::give_up() noexcept {
+  abandon();
+  Py_CLEAR(held_);
+}
+
+nb::dict PyActor::running() {
+  nb::dict names;
+  for (const auto& [state, actor] : g_running) names[nb::int_(state->thread_id)] = actor->text();
+  return names;
+}
+
+// False: it was not taken; *outcome tells why.
+bool PyActor::send(PyMessage* message, std::optional<Seconds> timeout, bool urgent, Outcome* outcome) {
+  const Nanos deadline = deadline_of(timeout);
+  *outcome = ActorCore::send(*message, 0, urgent);  // mostly without letting the GIL go
+  if (*outcome == Outcome::kTimeout && overflow() == Overflow::kBlock) {
+    ensure_runtime_on_main();
+    *outcome = blocking([&] { return ActorCore::send(*message, deadline, urgent); });
+  }
+  return *outcome == Outcome::kReady;
+}
+
+void PyActor::tell(PyMessage* message, std::optional<Seconds> timeout, bool urgent) {
+  Outcome outcome;
+  try {
+    if (send(message, timeout, urgent, &outcome)) return;
+  } catch (...) {
+    delete message;
+    throw;
+  }
+  delete message;
+  if (outcome == Outcome::kClosed) raise_text(actor_names.dead, text() + " not found");
+  if (outcome == Outcome::kTimeout) raise_text(actor_names.full, "the mailbox of " + text() + " is full");
+  if (outcome == Outcome::kSelf)
+    raise_text(PyExc_RuntimeError, "deadlock: the mailbox of " + text() +
+                                       " is full, and the actor itself would wait for room in it: "
+                                       "make it larger, or have it raise or drop");
+  raise_outcome(outcome);
+}
+
+nb::object PyActor::ask(PyMessage* message, std::optional<Seconds> timeout, bool urgent) {
+  nb::object future = FutureObject::make(this);
+  message->reply = nb::handle(future).inc_ref().ptr();
+  try {
+    tell(message, timeout, urgent);
+  } catch (nb::python_error& error) {
+    // What the future has in Pykka; else it was the sending that did not end.
+    if (!error.matches(actor_names.dead)) throw;
+    nb::inst_ptr<FutureObject>(future)->settle_error(error.value().ptr());
+  }
+  return future;
+}
+
+bool PyActor::begin() {
+  PyObject* answer = PyObject_CallMethod(held_, "on_start", nullptr);
+  if (answer) {
+    Py_DECREF(answer);
+    return true;
+  }
+  PyObject* error = take_exception();
+  hook("unhandled", {held_, error});
+  Py_DECREF(error);
+  return false;
+}
+
+// What the message asks for. A new reference, or null with an exception.
+PyObject* PyActor::perform(PyMessage& message) {
+  switch (message.kind) {
+    case PyMessage::Kind::kOrdinary: {
+      static PyObject* name = PyUnicode_InternFromString("on_receive");
+      return PyObject_CallMethodOneArg(held_, name, message.content);
+    }
+    case PyMessage::Kind::kCall: {
+      const Py_ssize_t length = PyTuple_GET_SIZE(message.content);
+      PyObject* function = attribute_at(held_, message.content, length);
+      PyObject* result = function ? PyObject_Call(function, message.arguments, message.keywords) : nullptr;
+      Py_XDECREF(function);
+      return result;
+    }
+    case PyMessage::Kind::kGet:
+      return attribute_at(held_, message.content, PyTuple_GET_SIZE(message.content));
+    case PyMessage::Kind::kSet: {
+      const Py_ssize_t last = PyTuple_GET_SIZE(message.content) - 1;
+      if (last < 0) {
+        PyErr_SetString(PyExc_ValueError, "ProxySetAttr: the path has no attribute in it");
+        return nullptr;
+      }
+      PyObject* owner = attribute_at(held_, message.content, last);
+      const int result =
+          owner ? PyObject_SetAttr(owner, PyTuple_GET_ITEM(message.content, last), message.arguments) : -1;
+      Py_XDECREF(owner);
+      return result == 0 ? Py_NewRef(Py_None) : nullptr;
+    }
+    case PyMessage::Kind::kStop:
+      break;
+  }
+  Py_RETURN_NONE;
+}
+
+Handled PyActor::handle_message(PyMessage& message) {
+  PyObject* result = perform(message);
+  FutureObject* reply = message.reply ? nb::inst_ptr<FutureObject>(message.reply) : nullptr;
+  if (result) [[likely]] {
+    if (reply)
+      reply->settle(nb::steal(result));
+    else
+      Py_DECREF(result);
+    drop(message);
+    return Handled::kDone;
+  }
+  PyObject* error = take_exception();
+  Handled how = Handled::kDone;
+  if (!PyErr_GivenExceptionMatches(error, PyExc_Exception) &&
+      !PyErr_GivenExceptionMatches(error, exceptions.cancelled)) {
+    // Such as KeyboardInterrupt: all are to stop.
+    hook("fatal", {held_, error});
+    if (mark_stopped()) end();
+    if (reply) reply->settle_error(error);
+    hook("stop_all", {});
+    how = Handled::kStop;
+  } else if (reply) {
+    hook("returned", {held_, error});
+    reply->settle_error(error);
+  } else {
+    hook("unhandled", {held_, error});
+    Py_XSETREF(error_, Py_NewRef(error));
+    how = Handled::kFailed;
+  }
+  Py_DECREF(error);
+  drop(message);
+  return how;
+}
+
+void PyActor::report_failure() {
+  PyObject* error = std::exchange(error_, nullptr);
+  PyObject* traceback = PyException_GetTraceback(error);
+  PyObject* answer =
+      PyObject_CallMethod(held_, "on_failure", "OOO", reinterpret_cast<PyObject*>(Py_TYPE(error)), error,
+                          traceback ? traceback : Py_None);
+  if (!answer) {
+    PyObject* another = take_exception();
+    hook("unhandled", {held_, another});
+    Py_DECREF(another);
+  }
+  Py_XDECREF(answer);
+  Py_XDECREF(traceback);
+  Py_DECREF(error);
+}
+
+void PyActor::end() {
+  hook("stopped", {held_});
+  PyObject* answer = PyObject_CallMethod(held_, "on_stop", nullptr);
+  if (!answer) {
+    PyObject* error = take_exception();
+    hook("unhandled", {held_, error});
+    Py_DECREF(error);
+  }
+  Py_XDECREF(answer);
+}
+
+// --- What it runs on.
+
+class PyActor::Task final : public detail::Task {
+ public:
+  explicit Task(PyActor& actor) noexcept
+      : detail::Task(&run,
+                     [](Completion& self) noexcept {
+                       auto* task = static_cast<Task*>(&self);
+                       task->dispose();
+                       delete task;
+                     }),
+        actor_(detail::Ref<PyActor>::share(actor)) {}
+
+ private:
+  static void run(detail::Task& task) {
+    auto& self = static_cast<Task&>(task);
+    PyThreadState* state = PyThreadState_New(PyInterpreterState_Main());
+    if (!state) Py_FatalError("weft: no memory for an actor's thread state");
+    take_gil(state);
+    self.actor_->run_here();
+    self.complete();
+    leave_interpreter();
+  }
+
+  detail::Ref<PyActor> actor_;
+};
+
+void PyActor::run_here() {
+  const detail::Ref<PyActor> kept = detail::Ref<PyActor>::share(*this);
+  state_ = PyThreadState_Get();
+  g_running[state_] = this;
+  PyEval_SaveThread();
+  run();
+  take_gil(state_);
+  g_running.erase(state_);
+}
+
+void PyActor::start_fiber(const std::string& name) {
+  ensure_runtime();
+  const auto task = detail::Ref<Task>::adopt(new Task(*this));
+  detail::TaskOptions options;
+  options.name = name.c_str();
+  options.name_length = name.size();
+  if (const int error = task->start(options)) {
+    if (error != ENOMEM && error != EAGAIN) raise_errno(error);
+    raise_text(PyExc_MemoryError, std::string("no memory for another actor's fiber (") + strerror(error) +
+                                      "); see 'weft doctor'");
+  }
+}
+
+}  // namespace weft::python

@@ -1,0 +1,117 @@
+// Python's actors: what weft::detail::ActorCore must know of them, and their messages.
+#pragma once
+
+#include <string>
+
+#include "actor_future.hpp"
+#include "python.hpp"
+#include "weft/detail/actor.hpp"
+
+namespace weft::python {
+
+/// Names of the package that this needs; borrowed, as long as the module lives.
+struct ActorNames {
+  PyObject* dead = nullptr;     // ActorDeadError
+  PyObject* timeout = nullptr;  // Timeout
+  PyObject* full = nullptr;     // MailboxFull
+  PyObject* stop = nullptr;     // message types
+  PyObject* call = nullptr;
+  PyObject* get = nullptr;
+  PyObject* set = nullptr;
+  PyObject* hooks = nullptr;  // weft.actor._hooks
+};
+extern ActorNames actor_names;
+
+struct PyMessage final : detail::Message {
+  enum class Kind : uint8_t { kOrdinary, kStop, kCall, kGet, kSet };
+
+  PyMessage(Kind k, nb::handle message, PyObject* positional = nullptr, PyObject* named = nullptr) noexcept;
+  ~PyMessage();
+  PyMessage(const PyMessage&) = delete;
+  PyMessage& operator=(const PyMessage&) = delete;
+  /// Of any object; knows Pykka's messages.
+  static PyMessage* of(nb::handle message);
+
+  Kind kind;
+  PyObject* content;              // kCall, kGet, kSet: the path, a tuple
+  PyObject* arguments = nullptr;  // kCall: a tuple; kSet: the value
+  PyObject* keywords = nullptr;   // kCall: a dictionary, or null
+  PyObject* reply = nullptr;      // a FutureObject, or null
+};
+
+class PyActor final : public detail::ActorCore {
+ public:
+  PyActor(nb::handle actor, const Mailbox& mailbox);
+
+  /// `core` if it is of this kind, else null.
+  static PyActor* of(detail::ActorCore& core) noexcept;
+
+  /// The instance; none if it is no more.
+  nb::object actor() const;
+  nb::handle actor_class() const noexcept { return class_; }
+  /// "urn:uuid:..."
+  std::string urn() const;
+  /// "Class (urn:uuid:...)"
+  std::string text() const;
+
+  /// Raises ActorDeadError, MailboxFull, or how the wait ended. Takes `message`.
+  void tell(PyMessage* message, std::optional<Seconds> timeout, bool urgent);
+  /// The same, but what it would raise is what the future gets, as far as Pykka does so.
+  nb::object ask(PyMessage* message, std::optional<Seconds> timeout, bool urgent);
+
+  /// Keeps the instance until it has stopped.
+  void hold_instance();
+  /// Where it has been started: returns when on_start() has.
+  void wait_until_begun();
+  /// It was not started after all.
+  void give_up() noexcept;
+  /// On a fiber of its own. `name`: the fiber's.
+  void start_fiber(const std::string& name);
+  /// On the calling thread, until it has stopped.
+  void run_here();
+
+  /// The actor whose thread of control the caller is in, or null.
+  static PyActor* running_here() noexcept;
+  /// The names of all that run, by threading.get_ident() where they do.
+  static nb::dict running();
+  /// Whose answer it waits for without a time limit, or null.
+  PyActor* waits_for = nullptr;
+
+ private:
+  class Task;
+  ~PyActor();
+
+  static const detail::ActorType kType;
+  static void destroy(Completion& self) noexcept;
+
+  bool send(PyMessage* message, std::optional<Seconds> timeout, bool urgent, Outcome* outcome);
+  PyObject* perform(PyMessage& message);
+  bool begin();
+  detail::Handled handle_message(PyMessage& message);
+  void report_failure();
+  void end();
+
+  PyObject* class_;
+  PyObject* weak_;             // to the instance
+  PyObject* held_ = nullptr;   // the instance
+  PyObject* error_ = nullptr;  // what the last message failed with
+  PyThreadState* state_ = nullptr;
+};
+
+/// weft.actor.ActorRef.
+class ActorRefObject {
+ public:
+  explicit ActorRefObject(PyActor& core) noexcept : core_(detail::Ref<PyActor>::share(core)) {}
+  PyActor& core() const noexcept { return *core_; }
+  static nb::object make(PyActor& core);
+
+ private:
+  detail::Ref<PyActor> core_;
+};
+
+/// Raises an exception of that type with a text.
+[[noreturn]] void raise_text(PyObject* type, const std::string& text);
+/// The attribute at the end of a path.
+PyObject* attribute_at(PyObject* root, PyObject* path, Py_ssize_t length) noexcept;
+
+}  // namespace weft::python

@@ -1,0 +1,262 @@
+// weft.actor.ActorRef, and what the package's Actor and ActorRegistry are made of.
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "actor_object.hpp"
+
+namespace weft::python {
+
+namespace {
+
+PyTypeObject* g_ref_type = nullptr;
+
+/// What an actor instance has, and nothing else: its end is the actor's, unless that runs.
+class ActorCell {
+ public:
+  explicit ActorCell(PyActor& core) noexcept : core_(detail::Ref<PyActor>::adopt(&core)) {}
+  ~ActorCell() { core_->abandon(); }
+  PyActor& core() const noexcept { return *core_; }
+
+ private:
+  detail::Ref<PyActor> core_;
+};
+
+/// ActorRef.actor_stopped: what Pykka's users know of a threading.Event.
+struct StoppedEvent {
+  detail::Ref<PyActor> core;
+};
+
+/// ActorRef.actor_inbox: what they know of a queue.
+struct Inbox {
+  detail::Ref<PyActor> core;
+};
+
+PyActor& core_of(nb::handle reference) {
+  if (!nb::isinstance<ActorRefObject>(reference)) {
+    PyErr_Format(PyExc_TypeError, "an ActorRef is needed, not %.100s", Py_TYPE(reference.ptr())->tp_name);
+    throw nb::python_error();
+  }
+  return nb::inst_ptr<ActorRefObject>(reference)->core();
+}
+
+Overflow overflow_of(const char* policy) {
+  for (auto [name, value] :
+       {std::pair("block", Overflow::kBlock), {"drop", Overflow::kDrop}, {"raise", Overflow::kRaise}})
+    if (strcmp(policy, name) == 0) return value;
+  raise_error(PyExc_ValueError, "mailbox_policy must be 'block', 'drop' or 'raise'");
+}
+
+nb::object make_cell(nb::handle actor, nb::handle size, const char* policy) {
+  Mailbox mailbox;
+  mailbox.overflow = overflow_of(policy);
+  if (!size.is_none()) {
+    if (!PyIndex_Check(size.ptr())) raise_error(PyExc_TypeError, "mailbox_size must be a number, or None");
+    const Py_ssize_t items = PyNumber_AsSsize_t(size.ptr(), PyExc_OverflowError);
+    if (items == -1 && PyErr_Occurred()) throw nb::python_error();
+    if (items < 1) raise_error(PyExc_ValueError, "mailbox_size must be 1 or more, or None for no limit");
+    mailbox.capacity = static_cast<size_t>(items);
+  }
+  return nb::cast(new ActorCell(*new PyActor(actor, mailbox)), nb::rv_policy::take_ownership);
+}
+
+nb::object ask(const ActorRefObject& self, nb::handle message, bool block, std::optional<Seconds> timeout,
+               bool urgent) {
+  nb::object future = self.core().ask(PyMessage::of(message), timeout, urgent);
+  return block ? nb::inst_ptr<FutureObject>(future)->get(timeout) : future;
+}
+
+nb::object stop(const ActorRefObject& self, bool block, std::optional<Seconds> timeout, bool urgent) {
+  nb::object asked = self.core().ask(new PyMessage(PyMessage::Kind::kStop, nb::none()), timeout, urgent);
+  nb::object stopped = FutureObject::make();
+  nb::inst_ptr<FutureObject>(stopped)->derive(FutureObject::Derived::kStopped, nb::make_tuple(asked),
+                                              nb::none(), nb::none());
+  return block ? nb::inst_ptr<FutureObject>(stopped)->get(timeout) : stopped;
+}
+
+nb::list registered() {
+  std::vector<detail::Ref<PyActor>> actors;
+  actors.reserve(detail::ActorCore::count());
+  detail::ActorCore::for_each(
+      [](void* list, detail::ActorCore& core) {
+        auto& all = *static_cast<std::vector<detail::Ref<PyActor>>*>(list);
+        if (PyActor* actor = PyActor::of(core)) all.push_back(detail::Ref<PyActor>::share(*actor));
+        return true;
+      },
+      &actors);
+  nb::list references;
+  for (const auto& actor : actors) references.append(ActorRefObject::make(*actor));
+  return references;
+}
+
+nb::object find(nb::handle urn) {
+  struct Search {
+    std::string text;
+    detail::Ref<PyActor> found;
+  } search{PyUnicode_Check(urn.ptr()) ? nb::cast<nb::str>(urn).c_str() : "", {}};
+  detail::ActorCore::for_each(
+      [](void* argument, detail::ActorCore& core) {
+        auto& s = *static_cast<Search*>(argument);
+        PyActor* actor = PyActor::of(core);
+        if (actor && actor->urn() == s.text) s.found = detail::Ref<PyActor>::share(*actor);
+        return !s.found;
+      },
+      &search);
+  return search.found ? ActorRefObject::make(*search.found) : nb::none();
+}
+
+}  // namespace
+
+nb::object ActorRefObject::make(PyActor& core) {
+  nb::object self = nb::inst_alloc(nb::handle(reinterpret_cast<PyObject*>(g_ref_type)));
+  new (nb::inst_ptr<void>(self)) ActorRefObject(core);
+  nb::inst_mark_ready(self);
+  return self;
+}
+
+void add_actors(nb::module_& m) {
+  m.def("_set_actor_names", [](nb::dict names) {
+    const auto name = [&](const char* key) { return nb::object(names[key]).release().ptr(); };
+    actor_names = {name("ActorDeadError"), name("Timeout"),      name("MailboxFull"),  name("_ActorStop"),
+                   name("ProxyCall"),      name("ProxyGetAttr"), name("ProxySetAttr"), name("hooks")};
+  });
+
+  nb::class_<StoppedEvent>(m, "_StoppedEvent")
+      .def("is_set", [](const StoppedEvent& self) { return !self.core->alive(); })
+      .def("set", [](const StoppedEvent& self) { self.core->mark_stopped(); })
+      .def(
+          "wait",
+          [](const StoppedEvent& self, std::optional<Seconds> timeout) {
+            const Nanos deadline = deadline_of(timeout);
+            ensure_runtime_on_main();
+            const Outcome outcome = blocking([&] { return self.core->wait_stopped(deadline); });
+            raise_outcome(outcome);
+            return outcome == Outcome::kReady;
+          },
+          nb::arg("timeout") = nb::none(), nb::sig("def wait(self, timeout: float | None = None) -> bool"));
+
+  nb::class_<Inbox>(m, "_Inbox")
+      .def(
+          "put",
+          [](const Inbox& self, nb::handle envelope) {
+            PyMessage* message = PyMessage::of(envelope.attr("message"));
+            nb::object reply = envelope.attr("reply_to");
+            if (nb::isinstance<FutureObject>(reply)) message->reply = reply.release().ptr();
+            self.core->tell(message, std::nullopt, false);
+          },
+          nb::arg("envelope"))
+      .def("empty", [](const Inbox& self) { return self.core->statistics().waiting == 0; })
+      .def("qsize", [](const Inbox& self) { return self.core->statistics().waiting; });
+
+  nb::class_<ActorRefObject> reference(
+      m, "ActorRef", nb::is_generic(), nb::is_weak_referenceable(), nb::sig("class ActorRef(Generic[A_co])"),
+      "An actor, to be handed round and sent messages to. Any thread or fiber.");
+  reference
+      .def_prop_ro(
+          "actor_class", [](const ActorRefObject& self) { return nb::borrow(self.core().actor_class()); },
+          nb::sig("def actor_class(self) -> type[A_co]"), "The actor's class.")
+      .def_prop_ro(
+          "actor_urn", [](const ActorRefObject& self) { return self.core().urn(); },
+          "A name that no other actor has, anywhere: \"urn:uuid:...\".")
+      .def_prop_ro(
+          "actor_inbox",
+          [](const ActorRefObject& self) { return Inbox{detail::Ref<PyActor>::share(self.core())}; },
+          "Its mailbox, with put(), empty() and qsize().")
+      .def_prop_ro(
+          "actor_stopped",
+          [](const ActorRefObject& self) { return StoppedEvent{detail::Ref<PyActor>::share(self.core())}; },
+          "With is_set(), wait() and set(), as an Event.")
+      .def_prop_ro("_actor_weakref",
+                   [](nb::handle self) {
+                     return nb::cpp_function([kept = nb::borrow(self)] {
+                       return nb::inst_ptr<ActorRefObject>(kept)->core().actor();
+                     });
+                   })
+      .def(
+          "is_alive", [](const ActorRefObject& self) { return self.core().alive(); },
+          "Can it be sent messages? It may stop at any moment.")
+      .def(
+          "tell",
+          [](const ActorRefObject& self, nb::handle message, bool urgent, std::optional<Seconds> timeout) {
+            self.core().tell(PyMessage::of(message), timeout, urgent);
+          },
+          nb::arg("message").none(), nb::kw_only(), nb::arg("urgent") = false,
+          nb::arg("timeout") = nb::none(),
+          nb::sig(
+              "def tell(self, message: Any, *, urgent: bool = False, timeout: float | None = None) -> None"),
+          "Send it a message, and do not wait for what comes of it. `urgent`: before those that are not.\n\n"
+          "Raise ActorDeadError if it has stopped, MailboxFull if its mailbox is full and either raises or "
+          "still is\n"
+          "after `timeout` seconds. Waits, as a cancellation point, only for a full mailbox that blocks.")
+      .def("ask", &ask, nb::arg("message").none(), nb::kw_only(), nb::arg("block") = true,
+           nb::arg("timeout") = nb::none(), nb::arg("urgent") = false,
+           nb::sig("def ask(self, message: Any, *, block: bool = True, timeout: float | None = None, urgent: "
+                   "bool = "
+                   "False) -> Any"),
+           "Send it a message; return its answer, or raise what it raised. block=False: return a Future of "
+           "that.\n\n"
+           "Raise ActorDeadError if it has stopped, or stops before it comes to the message, "
+           "weft.actor.Timeout after\n"
+           "`timeout` seconds, RuntimeError where the caller is an actor that would wait for itself. A "
+           "cancellation\n"
+           "point.")
+      .def("stop", &stop, nb::kw_only(), nb::arg("block") = true, nb::arg("timeout") = nb::none(),
+           nb::arg("urgent") = false,
+           nb::sig("def stop(self, *, block: bool = True, timeout: float | None = None, urgent: bool = "
+                   "False) -> Any"),
+           "Ask it to stop once it has handled what was sent before; `urgent`: after the message that it "
+           "handles "
+           "now.\n\n"
+           "Return True when it has stopped, False if it had; block=False: a Future of that. Messages that "
+           "it does\n"
+           "not come to are answered with ActorDeadError.")
+      .def(
+          "proxy", [m](nb::handle self) { return m.attr("ActorProxy")(nb::arg("actor_ref") = self); },
+          nb::sig("def proxy(self) -> ActorProxy[A_co]"),
+          "Return an ActorProxy. Raise ActorDeadError if it has stopped.")
+      .def(
+          "__eq__",
+          [](const ActorRefObject& self, nb::handle other) {
+            return nb::isinstance<ActorRefObject>(other) &&
+                   &nb::inst_ptr<ActorRefObject>(other)->core() == &self.core();
+          },
+          nb::arg("other").none(), nb::sig("def __eq__(self, other: object, /) -> bool"))
+      .def("__hash__",
+           [](const ActorRefObject& self) {
+             return static_cast<Py_hash_t>(reinterpret_cast<uintptr_t>(&self.core()) >> 4);
+           })
+      .def(
+          "__deepcopy__", [](nb::handle self, nb::handle) { return nb::borrow(self); }, nb::arg("memo"),
+          nb::sig("def __deepcopy__(self, memo: object) -> ActorRef[A_co]"))
+      .def("__str__", [](const ActorRefObject& self) { return self.core().text(); })
+      .def("__repr__",
+           [](const ActorRefObject& self) { return "<ActorRef for " + self.core().text() + ">"; });
+  g_ref_type = reinterpret_cast<PyTypeObject*>(reference.ptr());
+
+  nb::class_<ActorCell>(m, "_ActorCell").def("reference", [](const ActorCell& self) {
+    return ActorRefObject::make(self.core());
+  });
+  m.def("_make_actor", &make_cell, nb::arg("actor"), nb::arg("mailbox_size").none(),
+        nb::arg("mailbox_policy"));
+  m.def("_hold_actor", [](nb::handle reference_) { core_of(reference_).hold_instance(); });
+  m.def("_run_actor", [](nb::handle reference_) { core_of(reference_).run_here(); });
+  m.def("_start_actor",
+        [](nb::handle reference_, const std::string& name) { core_of(reference_).start_fiber(name); });
+  m.def("_register_actor", [](nb::handle reference_) { return core_of(reference_).enlist(); });
+  m.def("_unregister_actor", [](nb::handle reference_) { return core_of(reference_).delist(); });
+  m.def("_abandon_actor", [](nb::handle reference_) { core_of(reference_).give_up(); });
+  m.def("_running_actors", &PyActor::running);
+  m.def("_registered_actors", &registered);
+  m.def("_find_actor", &find);
+  m.def("_actor_statistics", [](nb::handle reference_) {
+    const ActorStatistics s = core_of(reference_).statistics();
+    return nb::make_tuple(s.waiting, s.handled, s.failed, s.refused,
+                          static_cast<double>(s.busy_nanos) * 1e-9);
+  });
+}
+
+}  // namespace weft::python

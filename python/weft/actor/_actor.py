@@ -1,0 +1,221 @@
+"""Actor, ThreadingActor and ActorRegistry."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import itertools
+import logging
+import threading
+from types import TracebackType
+from typing import Any, ClassVar, Literal, TypeVar
+
+from weft import _weft
+from weft.actor._exceptions import ActorDeadError
+from weft.actor._names import ActorRef, Future
+
+logger = logging.getLogger("weft.actor")
+
+A = TypeVar("A", bound="Actor")
+
+_numbers = itertools.count()
+
+
+class Actor(abc.ABC):
+    """An object whose methods run one at a time, in a fiber of its own, as messages to it come.
+
+    Subclass it and call `start()`. It may be one base of several: `__init__()` need not be called, and the hooks
+    call those of the next class.
+    """
+
+    use_daemon_thread: ClassVar[bool] = False
+    """False: the program does not end before the actor has stopped."""
+
+    mailbox_size: ClassVar[int | None] = None
+    """How many messages may wait; None: any number. Set it in the class."""
+
+    mailbox_policy: ClassVar[Literal["block", "drop", "raise"]] = "block"
+    """What sending does when so many wait: wait for room, drop the message, or raise MailboxFull."""
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        """Called by start() where start() is called, with what that is given. The actor exists, and does not run."""
+
+    @classmethod
+    def start(cls: type[A], *args: Any, **kwargs: Any) -> ActorRef[A]:
+        """Make an actor with these arguments, have it run, and return a reference to it.
+
+        Raise what `__init__()` raises; MemoryError if there is no memory for its fiber. What `on_start()` raises is
+        logged, and the actor stops.
+        """
+        actor = cls(*args, **kwargs)
+        ref = actor.actor_ref
+        ActorRegistry.register(ref)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("Starting %s", actor)
+        _weft._hold_actor(ref)
+        try:
+            actor._start_actor_loop(f"{cls.__name__}-{next(_numbers)}")
+        except BaseException:
+            _weft._abandon_actor(ref)
+            raise
+        return ref
+
+    def _start_actor_loop(self, name: str) -> None:
+        if not self.use_daemon_thread:
+            _wait_at_exit()
+        _weft._start_actor(self.actor_ref, name)
+
+    @property
+    def actor_ref(self: A) -> ActorRef[A]:
+        """The actor's ActorRef, to be handed out instead of the actor itself."""
+        attributes = vars(self)
+        ref: ActorRef[A] | None = attributes.get("_actor_ref")
+        if ref is None:  # here and not in a constructor, which the other bases may not call
+            cell = _weft._make_actor(self, self.mailbox_size, self.mailbox_policy)
+            ref = attributes["_actor_ref"] = cell.reference()
+            attributes["_actor_cell"] = cell
+        return ref
+
+    @property
+    def actor_urn(self) -> str:
+        """See ActorRef.actor_urn."""
+        return self.actor_ref.actor_urn
+
+    @property
+    def actor_inbox(self) -> _weft._Inbox:
+        """See ActorRef.actor_inbox."""
+        return self.actor_ref.actor_inbox
+
+    @property
+    def actor_stopped(self) -> _weft._StoppedEvent:
+        """See ActorRef.actor_stopped."""
+        return self.actor_ref.actor_stopped
+
+    def __str__(self) -> str:
+        return str(self.actor_ref)
+
+    def stop(self) -> None:
+        """Have it stop once it has handled what was sent to it before."""
+        self.actor_ref.stop(block=False)
+
+    def on_start(self) -> None:
+        """Called in the actor before the first message. What it raises is logged, and the actor stops."""
+        _call_next(self, "on_start")
+
+    def on_stop(self) -> None:
+        """Called in the actor when it was asked to stop, after the last message. What it raises is logged."""
+        _call_next(self, "on_stop")
+
+    def on_failure(
+        self,
+        exception_type: type[BaseException] | None,
+        exception_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Called in the actor, and not on_stop(), when it stops because of an exception that nobody gets."""
+        _call_next(self, "on_failure", exception_type, exception_value, traceback)
+
+    def on_receive(self, message: Any) -> Any:
+        """Called in the actor with each message that is not a proxy's. What it returns is the answer."""
+        following = getattr(super(), "on_receive", None)
+        if following is not None:
+            return following(message)
+        logger.warning("Unexpected message received by %s: %s", self, message)
+        return None
+
+
+# Classes after Actor in the order of bases may have the same hook.
+def _call_next(actor: Actor, hook: str, *args: Any) -> None:
+    following = getattr(super(Actor, actor), hook, None)
+    if following is not None:
+        following(*args)
+
+
+class ThreadingActor(Actor):
+    """An actor that runs on a `threading.Thread`: an OS thread, or a fiber after weft.patch() and under `weft run`.
+
+    For handlers that make blocking calls in a program that is not patched.
+    """
+
+    def _start_actor_loop(self, name: str) -> None:
+        threading.Thread(
+            target=_weft._run_actor, args=(self.actor_ref,), name=name, daemon=self.use_daemon_thread
+        ).start()
+
+
+class ActorRegistry:
+    """All actors that have been started and have not stopped, oldest first. Any thread or fiber."""
+
+    @classmethod
+    def broadcast(cls, message: Any, target_class: str | type[Actor] | None = None) -> None:
+        """Tell all actors, or those of a class or of the class of that name, a message."""
+        if isinstance(target_class, str):
+            targets = cls.get_by_class_name(target_class)
+        elif target_class is not None:
+            targets = cls.get_by_class(target_class)
+        else:
+            targets = cls.get_all()
+        for ref in targets:
+            with contextlib.suppress(ActorDeadError):
+                ref.tell(message)
+
+    @classmethod
+    def get_all(cls) -> list[ActorRef[Any]]:
+        """Return all of them."""
+        return _weft._registered_actors()
+
+    @classmethod
+    def get_by_class(cls, actor_class: type[A]) -> list[ActorRef[A]]:
+        """Return those of a class or of its subclasses."""
+        return [ref for ref in cls.get_all() if issubclass(ref.actor_class, actor_class)]
+
+    @classmethod
+    def get_by_class_name(cls, actor_class_name: str) -> list[ActorRef[Any]]:
+        """Return those of the class of that name."""
+        return [ref for ref in cls.get_all() if ref.actor_class.__name__ == actor_class_name]
+
+    @classmethod
+    def get_by_urn(cls, actor_urn: str) -> ActorRef[Any] | None:
+        """Return the one with that URN, or None."""
+        return _weft._find_actor(actor_urn)
+
+    @classmethod
+    def register(cls, actor_ref: ActorRef[Any]) -> None:
+        """Put an actor into the registry, at the end. Actor.start() does it."""
+        if _weft._register_actor(actor_ref) and logger.isEnabledFor(logging.DEBUG):
+            logger.debug("Registered %s", actor_ref)
+
+    @classmethod
+    def unregister(cls, actor_ref: ActorRef[Any]) -> None:
+        """Take an actor out of the registry; it runs on. Done when it stops."""
+        found = _weft._unregister_actor(actor_ref)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("Unregistered %s%s", actor_ref, "" if found else " (not found in registry)")
+
+    @classmethod
+    def stop_all(cls, *, block: bool = True, timeout: float | None = None) -> list[bool] | list[Future[bool]]:
+        """Stop all, newest first, one after the other if `block`; return what ActorRef.stop() does for each."""
+        return [ref.stop(block=block, timeout=timeout) for ref in reversed(cls.get_all())]
+
+
+_waits_at_exit = False
+
+
+# As the program does not end before its threads have, so with these actors.
+def _wait_at_exit() -> None:
+    global _waits_at_exit
+    if not _waits_at_exit:
+        _waits_at_exit = True
+        threading._register_atexit(_wait_for_actors)  # type: ignore[attr-defined]
+
+
+def _wait_for_actors() -> None:
+    while True:
+        running = [
+            ref
+            for ref in _weft._registered_actors()
+            if not ref.actor_class.use_daemon_thread and not issubclass(ref.actor_class, ThreadingActor)
+        ]
+        if not running:
+            return
+        running[0].actor_stopped.wait()
