@@ -12,7 +12,7 @@ from weft import _weft
 
 __all__ = ["log_thread_tracebacks"]
 
-logger = logging.getLogger("weft.actor")
+_logger = logging.getLogger("weft.actor")
 
 
 def log_thread_tracebacks(*_args: Any, **_kwargs: Any) -> None:
@@ -20,8 +20,8 @@ def log_thread_tracebacks(*_args: Any, **_kwargs: Any) -> None:
 
     `weft dump PID` shows the same from outside, and what each waits for.
     """
-    names: dict[int | None, str] = {thread.ident: thread.name for thread in threading.enumerate()}
+    names = {thread.ident: thread.name for thread in threading.enumerate() if thread.ident is not None}
     names |= _weft._running_actors()
     for ident, frame in sys._current_frames().items():
         stack = "".join(traceback.format_stack(frame))
-        logger.critical("Current state of %s (ident: %s):\n%s", names.get(ident, "?"), ident, stack)
+        _logger.critical("Current state of %s (ident: %s):\n%s", names.get(ident, "?"), ident, stack)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from weft.actor._actor import Actor
@@ -34,8 +35,10 @@ def proxy_method(field: Callable[Concatenate[Any, P], T]) -> Method[P, Future[T]
 class ActorMemberMixin:
     """For a proxy's class: the types of the methods that every actor has."""
 
-    stop = proxy_method(Actor.stop)
-    on_start = proxy_method(Actor.on_start)
-    on_stop = proxy_method(Actor.on_stop)
-    on_failure = proxy_method(Actor.on_failure)
-    on_receive = proxy_method(Actor.on_receive)
+    stop: Method[[], Future[None]] = proxy_method(Actor.stop)
+    on_start: Method[[], Future[None]] = proxy_method(Actor.on_start)
+    on_stop: Method[[], Future[None]] = proxy_method(Actor.on_stop)
+    on_failure: Method[
+        [type[BaseException] | None, BaseException | None, TracebackType | None], Future[None]
+    ] = proxy_method(Actor.on_failure)
+    on_receive: Method[[Any], Future[Any]] = proxy_method(Actor.on_receive)

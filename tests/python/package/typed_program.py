@@ -4,9 +4,11 @@
 import asyncio
 import socket
 from collections.abc import Iterator
-from typing import Any, assert_type
+from typing import Any, assert_type, cast
 
 import weft
+from weft import actor
+from weft.actor.typing import ActorMemberMixin, proxy_field, proxy_method
 
 
 def add(a: int, b: int = 0) -> int:
@@ -104,3 +106,33 @@ def patches() -> None:
     assert_type(decorated(1), str)
     assert_type(weft.report(), dict[str, Any])
     assert_type(weft.__version__, str)
+
+
+class Counter(actor.Actor):
+    count = 0
+
+    def add(self, n: int) -> int:
+        self.count += n
+        return self.count
+
+
+class CounterProxy(ActorMemberMixin, actor.ActorProxy[Counter]):
+    count = proxy_field(Counter.count)
+    add = proxy_method(Counter.add)
+
+
+def actors(future: actor.Future[int]) -> None:
+    ref = Counter.start()
+    assert_type(ref, actor.ActorRef[Counter])
+    assert_type(ref.actor_class, type[Counter])
+    assert_type(ref.proxy(), actor.ActorProxy[Counter])
+    assert_type(ref.ask("message", block=False), actor.Future[Any])
+    assert_type(ref.stop(), bool)
+    assert_type(ref.stop(block=False), actor.Future[bool])
+    assert_type(future.get(timeout=1), int)
+    assert_type(future.map(str), actor.Future[str])
+    assert_type(actor.get_all([future]), list[int])
+    assert_type(actor.ActorRegistry.get_by_class(Counter), list[actor.ActorRef[Counter]])
+    proxy = cast(CounterProxy, ref.proxy())
+    assert_type(proxy.add(1), actor.Future[int])
+    assert_type(proxy.count.get(), int)
