@@ -197,7 +197,13 @@ PyActor* PyActor::running_here() noexcept {
 }
 
 nb::object PyActor::actor() const {
+#if PY_VERSION_HEX >= 0x030d0000
+  PyObject* instance = nullptr;
+  PyWeakref_GetRef(weak_, &instance);
+  return instance ? nb::steal(instance) : nb::none();
+#else
   return nb::borrow(PyWeakref_GetObject(weak_));
+#endif
 }
 
 std::string PyActor::urn() const {
