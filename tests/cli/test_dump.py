@@ -175,8 +175,9 @@ def assert_native(block, *functions):
 
 def test_a_fiber_that_computes_has_its_native_stack(weft, staying):
     process = staying("lib.spin()")
+    # From what it says to where it stays is a way still.
+    wait_until(lambda: "running a fiber" in weft("dump", process.pid).stdout)
     text = weft("dump", process.pid).stdout
-    assert "running a fiber" in text
     stays = block_of(text, "stays")
     assert 'fiber 3 "Thread-2 (stays)" is running on its carrier' in stays
     assert_native(stays, "spin_here", "spin")

@@ -39,6 +39,8 @@ class Rows:
 def in_copy():
     connection = psycopg2.connect(dsn)
     cursor = connection.cursor()
+    # libpq says good-bye before it closes, and that waits behind what the server does not take.
+    cursor.execute("SET statement_timeout = '3s'")
     cursor.execute("CREATE TEMPORARY TABLE rows (number int, text text)")
     cursor.execute("CREATE FUNCTION pg_temp.stop() RETURNS trigger LANGUAGE plpgsql AS "
                    "'BEGIN PERFORM pg_sleep(60); RETURN NEW; END'")
