@@ -225,7 +225,7 @@ def test_a_poll_that_weft_does_not_see_is_not_interrupted(weft, staying):
 
 def test_a_program_that_uses_sigurg_keeps_it(weft, staying):
     process = staying("(lib.count_urgent(), lib.spin())[0]")
-    assert "is running on its carrier" in block_of(weft("dump", process.pid).stdout, "stays")
+    wait_until(lambda: "is running on its carrier" in block_of(weft("dump", process.pid).stdout, "stays"))
     process.send_signal(signal.SIGURG)  # the first one ends the loop
     assert process.communicate(timeout=20)[0] == "0\n"
 
