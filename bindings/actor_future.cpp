@@ -3,6 +3,7 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
 #include <utility>
@@ -90,9 +91,9 @@ nb::object FutureObject::get(std::optional<Seconds> timeout) {
   }
   if (!settable_)
     raise_error(PyExc_NotImplementedError, "a weft.actor.Future is abstract: use ThreadingFuture");
-  const Nanos deadline = deadline_of(timeout);
+  const Nanos deadline = std::min(deadline_of(timeout), deadline_);
   PyActor* self = nullptr;
-  if (!timeout) {
+  if (deadline == detail::kNever) {
     forbid_deadlock();
     self = PyActor::running_here();
     if (self) self->waits_for = source_;
@@ -106,6 +107,8 @@ nb::object FutureObject::get(std::optional<Seconds> timeout) {
     throw;
   }
   if (self) self->waits_for = nullptr;
+  if (outcome == Outcome::kTimeout && deadline == deadline_)
+    raise_text(actor_names.timeout, "the deadline of the message has passed");
   if (outcome == Outcome::kTimeout) {
     char text[64];
     snprintf(text, sizeof text, "%g seconds", timeout->value);
@@ -207,6 +210,26 @@ void FutureObject::finish(Kind kind) noexcept {
 void FutureObject::set(nb::handle value) {
   require_unset();
   settle(nb::borrow(value));
+}
+
+bool FutureObject::cancel() {
+  if (derived_ != Derived::kNot && !value_) {
+    bool any = false;
+    nb::object sources = nb::borrow(sources_);
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(sources.ptr()); ++i) {
+      nb::handle source = PyTuple_GET_ITEM(sources.ptr(), i);
+      if (nb::isinstance<FutureObject>(source) && nb::cast<FutureObject&>(source).cancel()) any = true;
+    }
+    cancelled_ = any;
+    return any;
+  }
+  if (!settable_ || kind_ != Kind::kPending) return false;
+  nb::object error = nb::steal(PyObject_CallNoArgs(exceptions.cancelled));
+  if (!error.is_valid()) throw nb::python_error();
+  cancelled_ = true;
+  if (source_) source_->interrupt_for(*this);
+  settle_error(error.ptr());
+  return true;
 }
 
 void FutureObject::settle(nb::object value) noexcept {
@@ -352,6 +375,12 @@ void add_actor_futures(nb::module_& m) {
           nb::arg("func"), nb::arg("args"),
           nb::sig("def reduce(self, func: Callable[[Any, Any], Any], *args: Any) -> Future[Any]"),
           "Return a future of functools.reduce(func, value, *args).")
+      .def("cancel", &FutureObject::cancel,
+           "Give the answer up: get() raises weft.Cancelled. Return False if it was set before.\n\n"
+           "The actor does not begin with the message. If it is at it, on a fiber, the handler's cancellable "
+           "waits\n"
+           "raise weft.Cancelled. Of a future made by map() and its like: cancels what it is made from.")
+      .def("cancelled", &FutureObject::cancelled, "Has cancel() counted?")
       .def("done", &FutureObject::done, "Has it a value, an exception or a get hook?")
       .def("_add_done_callback", &FutureObject::add_done_callback, nb::arg("function"))
       .def("_awaited", [](nb::handle self) { return nb::cast<FutureObject&>(self).awaited(self); })

@@ -33,6 +33,13 @@ class FutureObject {
   void settle(nb::object value) noexcept;
   void settle_error(PyObject* error) noexcept;
 
+  /// Gives the answer up: true if that counts, false if it was set before. The actor does not begin with the
+  /// message; if it is at it, the cancellable waits of the handler end.
+  bool cancel();
+  bool cancelled() const noexcept { return cancelled_; }
+  /// Has get() wait no longer than that.
+  void set_deadline(Nanos deadline) noexcept { deadline_ = deadline; }
+
   bool done() const noexcept { return kind_ != Kind::kPending; }
   /// What awaiting it is to wait for first: itself, or what it is derived from. A tuple.
   nb::object awaited(nb::handle self) const;
@@ -61,6 +68,8 @@ class FutureObject {
   Derived derived_ = Derived::kNot;
   bool settable_;
   bool running_hook_ = false;
+  bool cancelled_ = false;
+  Nanos deadline_ = detail::kNever;
   PyObject* value_ = nullptr;      // or the exception
   PyObject* traceback_ = nullptr;  // the exception's when it was set
   PyObject* function_ = nullptr;

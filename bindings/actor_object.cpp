@@ -70,20 +70,28 @@ void drop(PyMessage& message) noexcept {
   delete &message;
 }
 
-std::string refusal_text(detail::ActorCore& core, detail::Refusal why) {
-  const std::string text = "<ActorRef for " + static_cast<PyActor&>(core).text() + ">";
-  return why == detail::Refusal::kDropped
-             ? text + " has a full mailbox, and drops messages"
-             : static_cast<PyActor&>(core).text() + " stopped before handling the message";
+PyObject* refusal(detail::ActorCore& core, detail::Refusal why) {
+  const std::string text = static_cast<PyActor&>(core).text();
+  switch (why) {
+    case detail::Refusal::kDropped:
+      return PyObject_CallFunction(actor_names.full, "s",
+                                   ("the mailbox of " + text + " is full, and drops messages").c_str());
+    case detail::Refusal::kExpired:
+      return PyObject_CallFunction(
+          actor_names.timeout, "s",
+          ("the deadline of the message passed before " + text + " came to it").c_str());
+    case detail::Refusal::kStopped:
+      break;
+  }
+  return PyObject_CallFunction(actor_names.dead, "s",
+                               (text + " stopped before handling the message").c_str());
 }
 
 void refuse(detail::Message& m, detail::ActorCore& core, detail::Refusal why) noexcept {
   const PyGILState_STATE state = PyGILState_Ensure();
   auto& message = static_cast<PyMessage&>(m);
   if (message.reply) {
-    PyObject* error =
-        PyObject_CallFunction(why == detail::Refusal::kDropped ? actor_names.full : actor_names.dead, "s",
-                              refusal_text(core, why).c_str());
+    PyObject* error = refusal(core, why);
     if (!error) error = take_exception();
     nb::inst_ptr<FutureObject>(message.reply)->settle_error(error);
     Py_DECREF(error);
@@ -273,9 +281,19 @@ void PyActor::tell(PyMessage* message, std::optional<Seconds> timeout, bool urge
   raise_outcome(outcome);
 }
 
-nb::object PyActor::ask(PyMessage* message, std::optional<Seconds> timeout, bool urgent) {
+nb::object PyActor::ask(PyMessage* message, std::optional<Seconds> timeout, bool urgent,
+                        std::optional<Seconds> within) {
   nb::object future = FutureObject::make(this);
   message->reply = nb::handle(future).inc_ref().ptr();
+  if (within) {
+    try {
+      message->deadline = deadline_of(within);
+    } catch (...) {
+      delete message;
+      throw;
+    }
+    nb::inst_ptr<FutureObject>(future)->set_deadline(message->deadline);
+  }
   try {
     tell(message, timeout, urgent);
   } catch (nb::python_error& error) {
@@ -284,6 +302,10 @@ nb::object PyActor::ask(PyMessage* message, std::optional<Seconds> timeout, bool
     nb::inst_ptr<FutureObject>(future)->settle_error(error.value().ptr());
   }
   return future;
+}
+
+void PyActor::interrupt_for(const FutureObject& reply) noexcept {
+  if (answering_ == &reply && !interrupted_) interrupted_ = interrupt();
 }
 
 bool PyActor::begin() {
@@ -333,8 +355,18 @@ PyObject* PyActor::perform(PyMessage& message) {
 }
 
 Handled PyActor::handle_message(PyMessage& message) {
-  PyObject* result = perform(message);
   FutureObject* reply = message.reply ? nb::inst_ptr<FutureObject>(message.reply) : nullptr;
+  if (reply && reply->cancelled()) {
+    drop(message);
+    return Handled::kDone;
+  }
+  answering_ = reply;
+  PyObject* result = perform(message);
+  answering_ = nullptr;
+  if (interrupted_) {
+    interrupted_ = false;
+    end_interrupt();
+  }
   if (result) [[likely]] {
     if (reply)
       reply->settle(nb::steal(result));
@@ -354,6 +386,15 @@ Handled PyActor::handle_message(PyMessage& message) {
     hook("stop_all", {});
     how = Handled::kStop;
   } else if (reply) {
+    if (message.deadline <= detail::now() &&
+        Py_TYPE(error) == reinterpret_cast<PyTypeObject*>(exceptions.timeout)) {
+      // Of the scope that the message's deadline made: what get() would raise.
+      PyObject* timeout =
+          PyObject_CallFunction(actor_names.timeout, "s", "the deadline of the message has passed");
+      if (!timeout) timeout = take_exception();
+      PyException_SetCause(timeout, error);
+      error = timeout;
+    }
     hook("returned", {held_, error});
     reply->settle_error(error);
   } else {

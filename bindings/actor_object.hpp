@@ -56,8 +56,12 @@ class PyActor final : public detail::ActorCore {
 
   /// Raises ActorDeadError, MailboxFull, or how the wait ended. Takes `message`.
   void tell(PyMessage* message, std::optional<Seconds> timeout, bool urgent);
-  /// The same, but what it would raise is what the future gets, as far as Pykka does so.
-  nb::object ask(PyMessage* message, std::optional<Seconds> timeout, bool urgent);
+  /// The same, but what it would raise is what the future gets, as far as Pykka does so. `within`: as
+  /// detail::Message::deadline.
+  nb::object ask(PyMessage* message, std::optional<Seconds> timeout, bool urgent,
+                 std::optional<Seconds> within = std::nullopt);
+  /// The answer that is being worked on is not wanted any more, if it is that one.
+  void interrupt_for(const FutureObject& reply) noexcept;
 
   /// Keeps the instance until it has stopped.
   void hold_instance();
@@ -92,8 +96,10 @@ class PyActor final : public detail::ActorCore {
   void end();
 
   PyObject* class_;
-  PyObject* weak_;             // to the instance
-  PyObject* held_ = nullptr;   // the instance
+  PyObject* weak_;                     // to the instance
+  PyObject* held_ = nullptr;           // the instance
+  FutureObject* answering_ = nullptr;  // what the message that is handled is answered by
+  bool interrupted_ = false;
   PyObject* error_ = nullptr;  // what the last message failed with
   PyThreadState* state_ = nullptr;
 };

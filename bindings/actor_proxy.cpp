@@ -6,6 +6,7 @@
 #include <nanobind/stl/string.h>
 
 #include <cstring>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -20,10 +21,12 @@ PyTypeObject* g_callable_type = nullptr;
 
 class CallableProxyObject {
  public:
-  CallableProxyObject(nb::object reference, nb::object path)
-      : reference_(std::move(reference)), path_(std::move(path)) {}
+  CallableProxyObject(nb::object reference, nb::object path, std::optional<Seconds> within = std::nullopt)
+      : reference_(std::move(reference)), path_(std::move(path)), within_(within) {}
   PyActor& core() const { return nb::inst_ptr<ActorRefObject>(reference_)->core(); }
   nb::object reference() const { return reference_; }
+  nb::object path() const { return path_; }
+  std::optional<Seconds> within() const { return within_; }
   PyMessage* message(PyObject* arguments, PyObject* keywords) const {
     return new PyMessage(PyMessage::Kind::kCall, path_, arguments, keywords);
   }
@@ -36,6 +39,7 @@ class CallableProxyObject {
  private:
   nb::object reference_;  // an ActorRef
   nb::object path_;       // a tuple
+  std::optional<Seconds> within_;
 };
 
 class ActorProxyObject {
@@ -240,7 +244,10 @@ PyType_Slot g_proxy_slots[] = {
 PyObject* call(PyObject* self, PyObject* arguments, PyObject* keywords) {
   return slot<PyObject*>(nullptr, [&] {
     auto* proxy = nb::inst_ptr<CallableProxyObject>(self);
-    return proxy->core().ask(proxy->message(arguments, keywords), std::nullopt, false).release().ptr();
+    return proxy->core()
+        .ask(proxy->message(arguments, keywords), std::nullopt, false, proxy->within())
+        .release()
+        .ptr();
   });
 }
 
@@ -332,6 +339,17 @@ void add_actor_proxies(nb::module_& m) {
           nb::sig("def __init__(self, *, actor_ref: ActorRef[A_co], attr_path: tuple[str, ...]) -> None"))
       .def_prop_ro("actor_ref", &CallableProxyObject::reference,
                    nb::sig("def actor_ref(self) -> ActorRef[A_co]"), "The actor's ActorRef.")
+      .def(
+          "within",
+          [](const CallableProxyObject& self, Seconds seconds) {
+            deadline_of(seconds);  // says what is wrong with it
+            nb::object made = nb::inst_alloc(nb::handle(reinterpret_cast<PyObject*>(g_callable_type)));
+            new (nb::inst_ptr<void>(made)) CallableProxyObject(self.reference(), self.path(), seconds);
+            nb::inst_mark_ready(made);
+            return made;
+          },
+          nb::arg("seconds").none(), nb::sig("def within(self, seconds: float) -> CallableProxy[A_co]"),
+          "The same method with a deadline for each call, as of ActorRef.ask(within=...).")
       .def(
           "defer",
           [](const CallableProxyObject& self, nb::args arguments, nb::kwargs keywords) {

@@ -65,8 +65,8 @@ nb::object make_cell(nb::handle actor, nb::handle size, const char* policy) {
 }
 
 nb::object ask(const ActorRefObject& self, nb::handle message, bool block, std::optional<Seconds> timeout,
-               bool urgent) {
-  nb::object future = self.core().ask(PyMessage::of(message), timeout, urgent);
+               bool urgent, std::optional<Seconds> within) {
+  nb::object future = self.core().ask(PyMessage::of(message), timeout, urgent, within);
   return block ? nb::inst_ptr<FutureObject>(future)->get(timeout) : future;
 }
 
@@ -192,18 +192,20 @@ void add_actors(nb::module_& m) {
           "Raise ActorDeadError if it has stopped, MailboxFull if its mailbox is full and either raises or "
           "still is\n"
           "after `timeout` seconds. Waits, as a cancellation point, only for a full mailbox that blocks.")
-      .def("ask", &ask, nb::arg("message").none(), nb::kw_only(), nb::arg("block") = true,
-           nb::arg("timeout") = nb::none(), nb::arg("urgent") = false,
-           nb::sig("def ask(self, message: Any, *, block: bool = True, timeout: float | None = None, urgent: "
-                   "bool = "
-                   "False) -> Any"),
-           "Send it a message; return its answer, or raise what it raised. block=False: return a Future of "
-           "that.\n\n"
-           "Raise ActorDeadError if it has stopped, or stops before it comes to the message, "
-           "weft.actor.Timeout after\n"
-           "`timeout` seconds, RuntimeError where the caller is an actor that would wait for itself. A "
-           "cancellation\n"
-           "point.")
+      .def(
+          "ask", &ask, nb::arg("message").none(), nb::kw_only(), nb::arg("block") = true,
+          nb::arg("timeout") = nb::none(), nb::arg("urgent") = false, nb::arg("within") = nb::none(),
+          nb::sig("def ask(self, message: Any, *, block: bool = True, timeout: float | None = None, urgent: "
+                  "bool = False, within: float | None = None) -> Any"),
+          "Send it a message; return its answer, or raise what it raised. block=False: return a Future of "
+          "that.\n\n"
+          "Raise ActorDeadError if it has stopped, or stops before it comes to the message, "
+          "weft.actor.Timeout after\n"
+          "`timeout` seconds, RuntimeError where the caller is an actor that would wait for itself. A "
+          "cancellation\n"
+          "point. `within`: a deadline for the work, too. After so many seconds the message is not begun any "
+          "more, and\n"
+          "the cancellable waits of a handler that is at it, on a fiber, raise weft.Timeout.")
       .def("stop", &stop, nb::kw_only(), nb::arg("block") = true, nb::arg("timeout") = nb::none(),
            nb::arg("urgent") = false,
            nb::sig("def stop(self, *, block: bool = True, timeout: float | None = None, urgent: bool = "

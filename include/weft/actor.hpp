@@ -1,6 +1,7 @@
 // Actors: objects that handle messages one at a time, each in a fiber of its own.
 #pragma once
 
+#include <chrono>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -16,6 +17,7 @@
 #include "weft/detail/actor.hpp"
 #include "weft/fiber.hpp"
 #include "weft/future.hpp"
+#include "weft/mailbox.hpp"
 
 namespace weft {
 
@@ -70,6 +72,18 @@ class ActorTask final : public Task {
   Ref<ActorCore> actor_;
 };
 
+inline std::exception_ptr refusal(Refusal why) noexcept {
+  switch (why) {
+    case Refusal::kDropped:
+      return std::make_exception_ptr(MailboxFull());
+    case Refusal::kExpired:
+      return std::make_exception_ptr(Timeout("a message to an actor, which did not come to it"));
+    case Refusal::kStopped:
+      break;
+  }
+  return std::make_exception_ptr(ActorDead("the actor stopped before handling the message"));
+}
+
 template <typename T>
 struct TypedMessage : Message {
   Handled (*handle)(TypedMessage& self, ActorOf<T>& actor) noexcept = nullptr;
@@ -111,17 +125,12 @@ struct CallMessage final : TypedMessage<T> {
   F function;
   std::optional<Promise<R>> promise;
 
-  static constexpr MessageType kType{
-      [](Message& base, ActorCore&, Refusal why) noexcept {
-        auto* self = static_cast<CallMessage*>(&base);
-        if (self->promise)
-          self->promise->set_exception(
-              why == Refusal::kDropped
-                  ? std::make_exception_ptr(MailboxFull())
-                  : std::make_exception_ptr(ActorDead("the actor stopped before handling the message")));
-        delete self;
-      },
-      nullptr};
+  static constexpr MessageType kType{[](Message& base, ActorCore&, Refusal why) noexcept {
+                                       auto* self = static_cast<CallMessage*>(&base);
+                                       if (self->promise) self->promise->set_exception(refusal(why));
+                                       delete self;
+                                     },
+                                     nullptr};
 };
 
 template <typename T>
@@ -233,12 +242,19 @@ class ActorRef {
   ///     weft::Future<int> sum = counter.ask(&Counter::add, 3);
   template <typename F, typename... Args>
   auto ask(F&& function, Args&&... args) const {
-    return ask_as(false, std::forward<F>(function), std::forward<Args>(args)...);
+    return ask_as(false, detail::kNever, std::forward<F>(function), std::forward<Args>(args)...);
+  }
+  /// ask() with a deadline: `span` from now the answer is Timeout, if the actor has not come to the message;
+  /// if it is at it, the function's cancellable waits throw Timeout.
+  template <typename Rep, typename Period, typename F, typename... Args>
+  auto ask_within(std::chrono::duration<Rep, Period> span, F&& function, Args&&... args) const {
+    return ask_as(false, detail::deadline_after(span), std::forward<F>(function),
+                  std::forward<Args>(args)...);
   }
   /// The same, before all messages that are not urgent.
   template <typename F, typename... Args>
   auto ask_urgently(F&& function, Args&&... args) const {
-    return ask_as(true, std::forward<F>(function), std::forward<Args>(args)...);
+    return ask_as(true, detail::kNever, std::forward<F>(function), std::forward<Args>(args)...);
   }
 
   /// Has it called, and does not wait for what comes of it: what it throws is a failure of the actor, which
@@ -297,8 +313,9 @@ class ActorRef {
   }
 
   template <typename F, typename... Args>
-  auto ask_as(bool urgent, F&& function, Args&&... args) const {
+  auto ask_as(bool urgent, detail::Nanos deadline, F&& function, Args&&... args) const {
     auto message = make<F, Args...>(true, std::forward<F>(function), std::forward<Args>(args)...);
+    message->deadline = deadline;
     auto future = message->promise->future();
     const detail::Outcome outcome = core().send(*message, detail::kNever, urgent);
     if (outcome == detail::Outcome::kReady) {

@@ -11,6 +11,7 @@
 #include "actor/registry.hpp"
 #include "fiber/intrusive_list.hpp"
 #include "sync/wake.hpp"
+#include "weft/timeout.hpp"
 
 namespace weft::detail {
 
@@ -149,7 +150,18 @@ void ActorCore::handle(Message& message) noexcept {
     stopped(message, *this);
     return;
   }
-  const Handled how = type_->handle(*this, message);
+  const Nanos deadline = message.deadline;
+  Handled how;
+  if (deadline == kNever) [[likely]] {
+    how = type_->handle(*this, message);
+  } else if (deadline <= detail::now()) {
+    refuse(message, Refusal::kExpired);
+    return;
+  } else {
+    const Nanos former = push_expiry(deadline);
+    how = type_->handle(*this, message);
+    pop_expiry(former);
+  }
   const Nanos now = detail::now();
   busy_.store(busy_.load(std::memory_order_relaxed) + now - lap_, std::memory_order_relaxed);
   lap_ = now;
@@ -202,6 +214,7 @@ bool ActorCore::turn() noexcept {
 
 void ActorCore::run() noexcept {
   if (taken_.exchange(true)) return;
+  fiber_ = engine::Carrier::running_fiber();
   while (turn())
     await(&head_, kNever, kUncancellable, "an actor's next message",
           [this]() noexcept { return head_.load(std::memory_order_acquire) != mark(kIdle); });
@@ -241,6 +254,15 @@ void ActorCore::abandon() noexcept {
   mark_stopped();
   close();
   complete();
+}
+
+bool ActorCore::interrupt() noexcept {
+  if (fiber_) static_cast<engine::Fiber*>(fiber_)->cancel_scope();
+  return fiber_ != nullptr;
+}
+
+void ActorCore::end_interrupt() noexcept {
+  static_cast<engine::Fiber*>(fiber_)->end_cancelled_scope();
 }
 
 bool ActorCore::runs_here() const noexcept {

@@ -12,6 +12,7 @@ class ActorCore;
 enum class Refusal : uint8_t {
   kStopped,  ///< it stopped before it came to it
   kDropped,  ///< its mailbox is full, and drops then
+  kExpired,  ///< its deadline passed before
 };
 
 struct Message;
@@ -28,6 +29,8 @@ struct MessageType {
 struct Message {
   const MessageType* type = nullptr;
   Message* next = nullptr;  // the mailbox's
+  /// It is not begun later than that, and the cancellable waits of its handler, on a fiber, end then.
+  Nanos deadline = kNever;
 };
 
 /// How the handling of a message ended. Whichever, the message is destroyed.
@@ -87,6 +90,12 @@ class ActorCore : public Completion {
   /// It will never run(): it is done. Nothing if run() was called.
   WEFT_API void abandon() noexcept;
 
+  /// Ends the cancellable waits of the handler that runs now, until it ends; false: it does not run on a
+  /// fiber. REQUIRES: the handler cannot end meanwhile. Once a handler, which after it has to call
+  /// end_interrupt().
+  WEFT_API bool interrupt() noexcept;
+  WEFT_API void end_interrupt() noexcept;
+
   /// Does the caller run it?
   WEFT_API bool runs_here() const noexcept;
   WEFT_API ActorStatistics statistics() const noexcept;
@@ -137,7 +146,8 @@ class ActorCore : public Completion {
   std::atomic<const void*> runner_{nullptr};  // the thread or fiber that runs it
   Message* batch_ = nullptr;                  // oldest first; the runner's, as the next two
   Message* urgent_batch_ = nullptr;
-  Nanos lap_ = 0;  // when the last message ended, within a turn
+  void* fiber_ = nullptr;  // engine::Fiber: what runs it; null: an OS thread
+  Nanos lap_ = 0;          // when the last message ended, within a turn
   std::atomic<uint64_t> handled_{0}, failed_{0}, refused_{0};
   std::atomic<Nanos> busy_{0};
   // The registry's lock guards these.

@@ -243,6 +243,36 @@ TEST_F(Actors, AnUrgentMessageWakesAnIdleOne) {
   counter.join();
 }
 
+TEST_F(Actors, ADeadlineEndsTheWaitsOfTheWork) {
+  auto counter = Counter::start(3);
+  auto late = counter.ask_within(5ms, [](Counter&) { sleep(1h); });
+  EXPECT_THROW(late.get(), Timeout);
+  // It was that message's only.
+  EXPECT_EQ(counter
+                .ask([](Counter& c) {
+                  sleep(1ms);
+                  return c.sum();
+                })
+                .get(),
+            3);
+  EXPECT_EQ(counter.ask_within(1h, &Counter::add, 1).get(), 4);
+  counter.stop().wait();
+  counter.join();
+}
+
+TEST_F(Actors, WhatIsPastItsDeadlineIsNotBegun) {
+  Event go;
+  auto counter = Counter::start();
+  counter.tell([&](Counter&) { go.wait(); });
+  auto past = counter.ask_within(0ms, &Counter::add, 1);
+  go.set();
+  EXPECT_THROW(past.get(), Timeout);
+  EXPECT_EQ(counter.ask(&Counter::sum).get(), 0);
+  EXPECT_EQ(counter.statistics().refused, 1u);
+  counter.stop().wait();
+  counter.join();
+}
+
 TEST_F(Actors, CannotWaitForTheirOwnEnd) {
   auto counter = Counter::start();
   auto answer = counter.ask([](Counter& c) { c.me().join(); });
