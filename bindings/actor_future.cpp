@@ -9,6 +9,8 @@
 #include <utility>
 
 #include "actor_object.hpp"
+#include "weft/runtime.hpp"
+#include "weft/timeout.hpp"
 
 namespace weft::python {
 
@@ -20,17 +22,24 @@ struct ThreadingFutureObject : FutureObject {
   ThreadingFutureObject() : FutureObject(true) {}
 };
 
+bool in_timeout_scope() noexcept {
+  return Runtime::running() && detail::push_expiry(detail::kNever) != detail::kNever;
+}
+
 PyObject* queue_full() {
   static PyObject* type = nb::object(nb::module_::import_("queue").attr("Full")).release().ptr();
   return type;
 }
 
+// Also of the instance's dictionary, which nanobind sees to only where it has these functions itself.
 PyType_Slot g_slots[] = {
     {Py_tp_traverse, reinterpret_cast<void*>(+[](PyObject* self, visitproc visit, void* arg) -> int {
        Py_VISIT(Py_TYPE(self));
+       if (PyObject** dictionary = _PyObject_GetDictPtr(self)) Py_VISIT(*dictionary);
        return nb::inst_ready(self) ? nb::inst_ptr<FutureObject>(self)->traverse(visit, arg) : 0;
      })},
     {Py_tp_clear, reinterpret_cast<void*>(+[](PyObject* self) -> int {
+       if (PyObject** dictionary = _PyObject_GetDictPtr(self)) Py_CLEAR(*dictionary);
        if (nb::inst_ready(self)) nb::inst_ptr<FutureObject>(self)->clear();
        return 0;
      })},
@@ -64,7 +73,8 @@ void FutureObject::forbid_deadlock() const {
   PyActor* self = PyActor::running_here();
   if (!self || !source_) return;
   std::string chain = self->text();
-  for (PyActor* other = source_; other; other = other->waits_for) {
+  for (const PyActor* other = source_; other;
+       other = other->waits_for ? other->waits_for->source_ : nullptr) {
     chain += " waits for " + other->text();
     if (other == self)
       raise_text(
@@ -92,28 +102,22 @@ nb::object FutureObject::get(std::optional<Seconds> timeout) {
   if (!settable_)
     raise_error(PyExc_NotImplementedError, "a weft.actor.Future is abstract: use ThreadingFuture");
   const Nanos deadline = std::min(deadline_of(timeout), deadline_);
-  PyActor* self = nullptr;
-  if (deadline == detail::kNever) {
-    forbid_deadlock();
-    self = PyActor::running_here();
-    if (self) self->waits_for = source_;
-  }
+  // With a time limit, of whatever kind, it is no deadlock: it ends.
+  PyActor* self = deadline == detail::kNever && !in_timeout_scope() ? PyActor::running_here() : nullptr;
+  if (self) forbid_deadlock();
+  const FutureObject* former = self ? std::exchange(self->waits_for, this) : nullptr;
   Outcome outcome;
   try {
     ensure_runtime_on_main();
-    outcome = blocking([&] { return done_.wait(deadline, detail::kCancellable, "actor future"); });
+    outcome = blocking([&] { return done_.wait(deadline, detail::kCancellable, "an actor's answer"); });
   } catch (...) {
-    if (self) self->waits_for = nullptr;
+    if (self) self->waits_for = former;
     throw;
   }
-  if (self) self->waits_for = nullptr;
+  if (self) self->waits_for = former;
   if (outcome == Outcome::kTimeout && deadline == deadline_)
     raise_text(actor_names.timeout, "the deadline of the message has passed");
-  if (outcome == Outcome::kTimeout) {
-    char text[64];
-    snprintf(text, sizeof text, "%g seconds", timeout->value);
-    raise_text(actor_names.timeout, text);
-  }
+  if (outcome == Outcome::kTimeout) raise_timeout(*timeout);
   raise_outcome(outcome);
   // In a fork child nobody is left who would set it.
   if (kind_ == Kind::kPending)
@@ -121,27 +125,51 @@ nb::object FutureObject::get(std::optional<Seconds> timeout) {
   return get(timeout);
 }
 
+void FutureObject::raise_timeout(const Seconds& seconds) {
+  char text[64];
+  snprintf(text, sizeof text, "%g seconds", seconds.value);
+  raise_text(actor_names.timeout, text);
+}
+
+// One calls it; others wait until it is over, and look again.
 nb::object FutureObject::run_hook(std::optional<Seconds> timeout) {
+  const Nanos deadline = deadline_of(timeout);
+  PyThreadState* here = PyThreadState_Get();
+  while (!value_ && running_hook_) {
+    if (running_hook_ == here)
+      raise_error(PyExc_RuntimeError,
+                  "the get hook of this future is being called: it must not wait for itself");
+    ensure_runtime_on_main();
+    const Outcome outcome = blocking([&] {
+      return detail::await(&running_hook_, deadline, detail::kCancellable, "a future's get hook",
+                           [this]() noexcept { return !running_hook_.load(std::memory_order_acquire); });
+    });
+    if (outcome == Outcome::kTimeout) raise_timeout(*timeout);
+    raise_outcome(outcome);
+  }
   if (value_) return nb::borrow(value_);
-  if (running_hook_)
-    raise_error(PyExc_RuntimeError,
-                "the get hook of this future is being called: it must not wait for itself");
-  running_hook_ = true;
+  running_hook_ = here;
+  const auto end = [this] {
+    running_hook_ = nullptr;
+    detail::wake(&running_hook_);
+  };
   nb::object value;
   try {
-    if (derived_ != Derived::kNot) {
-      value = derived_value(timeout);
-    } else {
-      nb::object seconds = timeout ? nb::object(nb::float_(timeout->value)) : nb::none();
-      value = nb::steal(PyObject_CallOneArg(function_, seconds.ptr()));
-      if (!value.is_valid()) throw nb::python_error();
-    }
+    value = call_hook(timeout);
   } catch (...) {
-    running_hook_ = false;
+    end();
     throw;
   }
-  running_hook_ = false;
   if (!value_) value_ = value.inc_ref().ptr();
+  end();
+  return value;
+}
+
+nb::object FutureObject::call_hook(std::optional<Seconds> timeout) {
+  if (derived_ != Derived::kNot) return derived_value(timeout);
+  nb::object seconds = timeout ? nb::object(nb::float_(timeout->value)) : nb::none();
+  nb::object value = nb::steal(PyObject_CallOneArg(function_, seconds.ptr()));
+  if (!value.is_valid()) throw nb::python_error();
   return value;
 }
 
@@ -149,8 +177,8 @@ nb::object FutureObject::derived_value(std::optional<Seconds> timeout) {
   nb::object sources = nb::borrow(sources_);
   const auto answer_of = [&](Py_ssize_t i) {
     nb::handle source = PyTuple_GET_ITEM(sources.ptr(), i);
-    if (nb::isinstance<FutureObject>(source)) return nb::cast<FutureObject&>(source).get(timeout);
-    // Not ours: any object with get().
+    if (Py_TYPE(source.ptr()) == g_type) return nb::inst_ptr<FutureObject>(source)->get(timeout);
+    // Any object with get(), which may be another than ours.
     return source.attr("get")(nb::arg("timeout") =
                                   timeout ? nb::object(nb::float_(timeout->value)) : nb::none());
   };
@@ -194,7 +222,7 @@ void FutureObject::require_unset() const {
     raise_text(queue_full(), "the future has a value, an exception or a get hook already");
 }
 
-void FutureObject::finish(Kind kind) noexcept {
+void FutureObject::finish(Kind kind) {
   kind_ = kind;
   if (source_) std::exchange(source_, nullptr)->release();
   done_.complete();
@@ -232,13 +260,13 @@ bool FutureObject::cancel() {
   return true;
 }
 
-void FutureObject::settle(nb::object value) noexcept {
+void FutureObject::settle(nb::object value) {
   if (kind_ != Kind::kPending) return;
   value_ = value.release().ptr();
   finish(Kind::kValue);
 }
 
-void FutureObject::settle_error(PyObject* error) noexcept {
+void FutureObject::settle_error(PyObject* error) {
   if (kind_ != Kind::kPending) return;
   value_ = Py_NewRef(error);
   traceback_ = PyException_GetTraceback(error);
@@ -259,6 +287,7 @@ void FutureObject::set_exception(nb::handle exc_info) {
   if (value.is_none()) value = type();
   if (!PyExceptionInstance_Check(value.ptr()))
     raise_error(PyExc_TypeError, "set_exception(): the second of the three values must be an exception");
+  require_unset();  // what was called above may have set it
   value_ = value.release().ptr();
   traceback_ = traceback.is_none() ? nullptr : traceback.release().ptr();
   finish(Kind::kError);
@@ -277,6 +306,25 @@ void FutureObject::derive(Derived kind, nb::handle sources, nb::handle function,
   arguments_ = arguments.inc_ref().ptr();
   derived_ = kind;
   finish(Kind::kHook);
+}
+
+void FutureObject::lose() {
+  if (kind_ != Kind::kPending) return;
+  PyObject* error =
+      PyObject_CallFunction(actor_names.dead, "s", "the actor did not survive the fork of this process");
+  if (!error) error = take_exception();
+  settle_error(error);
+  Py_DECREF(error);
+}
+
+bool FutureObject::done() const {
+  if (derived_ == Derived::kNot || value_) return kind_ != Kind::kPending;
+  nb::object sources = nb::borrow(sources_);
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(sources.ptr()); ++i) {
+    nb::handle source = PyTuple_GET_ITEM(sources.ptr(), i);
+    if (nb::isinstance<FutureObject>(source) && !nb::inst_ptr<FutureObject>(source)->done()) return false;
+  }
+  return true;
 }
 
 nb::object FutureObject::awaited(nb::handle self) const {
@@ -381,7 +429,8 @@ void add_actor_futures(nb::module_& m) {
            "waits\n"
            "raise weft.Cancelled. Of a future made by map() and its like: cancels what it is made from.")
       .def("cancelled", &FutureObject::cancelled, "Has cancel() counted?")
-      .def("done", &FutureObject::done, "Has it a value, an exception or a get hook?")
+      .def("done", &FutureObject::done,
+           "Would get() return, or raise, at once, but for what a get hook does?")
       .def("_add_done_callback", &FutureObject::add_done_callback, nb::arg("function"))
       .def("_awaited", [](nb::handle self) { return nb::cast<FutureObject&>(self).awaited(self); })
       .def(
@@ -398,8 +447,8 @@ void add_actor_futures(nb::module_& m) {
           nb::sig("def __deepcopy__(self, memo: object) -> Future[T_co]"))
       .def("__repr__", [](nb::handle) { return "<pykka.Future>"; });
   nb::class_<ThreadingFutureObject, FutureObject> type(
-      m, "ThreadingFuture", nb::is_generic(), nb::is_weak_referenceable(), nb::dynamic_attr(),
-      nb::sig("class ThreadingFuture(Future[T_co])"),
+      m, "ThreadingFuture", nb::type_slots(g_slots), nb::is_generic(), nb::is_weak_referenceable(),
+      nb::dynamic_attr(), nb::sig("class ThreadingFuture(Future[T_co])"),
       "A future that can be set once, by any thread or fiber, and waited for by any.");
   type.def(nb::init<>());
   g_type = reinterpret_cast<PyTypeObject*>(type.ptr());

@@ -30,8 +30,10 @@ class FutureObject {
   void derive(Derived kind, nb::handle sources, nb::handle function, nb::handle arguments);
 
   /// The actor's answer. Nothing if it has one already.
-  void settle(nb::object value) noexcept;
-  void settle_error(PyObject* error) noexcept;
+  void settle(nb::object value);
+  void settle_error(PyObject* error);
+  /// In a fork child: who would have set it is not there.
+  void lose();
 
   /// Gives the answer up: true if that counts, false if it was set before. The actor does not begin with the
   /// message; if it is at it, the cancellable waits of the handler end.
@@ -40,7 +42,7 @@ class FutureObject {
   /// Has get() wait no longer than that.
   void set_deadline(Nanos deadline) noexcept { deadline_ = deadline; }
 
-  bool done() const noexcept { return kind_ != Kind::kPending; }
+  bool done() const;
   /// What awaiting it is to wait for first: itself, or what it is derived from. A tuple.
   nb::object awaited(nb::handle self) const;
   /// Has function() called when it is done, by who sets it; at once if it is.
@@ -52,11 +54,13 @@ class FutureObject {
  private:
   enum class Kind : uint8_t { kPending, kValue, kError, kHook };
 
-  void finish(Kind kind) noexcept;
+  void finish(Kind kind);
   void require_unset() const;
   void forbid_deadlock() const;
   nb::object run_hook(std::optional<Seconds> timeout);
+  nb::object call_hook(std::optional<Seconds> timeout);
   nb::object derived_value(std::optional<Seconds> timeout);
+  [[noreturn]] static void raise_timeout(const Seconds& seconds);
 
   class Done final : public detail::Completion {
    public:
@@ -67,7 +71,7 @@ class FutureObject {
   Kind kind_ = Kind::kPending;
   Derived derived_ = Derived::kNot;
   bool settable_;
-  bool running_hook_ = false;
+  std::atomic<PyThreadState*> running_hook_{nullptr};  // in which it is called
   bool cancelled_ = false;
   Nanos deadline_ = detail::kNever;
   PyObject* value_ = nullptr;      // or the exception

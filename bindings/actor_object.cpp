@@ -1,12 +1,12 @@
 #include "actor_object.hpp"
 
-#include <cxxabi.h>
 #include <nanobind/stl/string.h>
 
 #include <cerrno>
 #include <cstring>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "weft/detail/task.hpp"
 
@@ -21,8 +21,11 @@ namespace {
 // Guarded by the GIL: the actors by the threads of control that they have.
 std::unordered_map<PyThreadState*, PyActor*> g_running;
 
+// Actors on fibers that keep the program from ending.
+std::atomic<uint32_t> g_foreground{0};
+
 // Calls a function of weft.actor._hooks; what it raises is reported. Keeps what is being raised.
-void hook(const char* name, std::initializer_list<PyObject*> arguments) noexcept {
+void hook(const char* name, std::initializer_list<PyObject*> arguments) {
   PyObject* pending = take_exception();
   PyObject* function = PyObject_GetAttrString(actor_names.hooks, name);
   PyObject* answer =
@@ -33,17 +36,6 @@ void hook(const char* name, std::initializer_list<PyObject*> arguments) noexcept
   if (pending) {
     set_exception(pending);
     Py_DECREF(pending);
-  }
-}
-
-// Runs Python code for the core, which is not to be unwound through: as the interpreter ends CPython up
-// to 3.13 ends its threads so.
-template <typename F>
-auto sheltered(F&& function) noexcept {
-  try {
-    return function();
-  } catch (abi::__forced_unwind&) {
-    detail::stay();
   }
 }
 
@@ -65,9 +57,21 @@ PyObject* attribute_at(PyObject* root, PyObject* path, Py_ssize_t length) noexce
 
 namespace {
 
-// Lets go of a message that was answered, or that nobody waits for.
-void drop(PyMessage& message) noexcept {
-  delete &message;
+/// Runs Python code for a message or an actor whose end comes anywhere: without the GIL, or amid an
+/// exception.
+template <typename F>
+void apart(F&& function) noexcept {
+  if (!Py_IsInitialized()) return;
+  sheltered([&] {
+    const PyGILState_STATE state = PyGILState_Ensure();
+    PyObject* pending = take_exception();
+    function();
+    if (pending) {
+      set_exception(pending);
+      Py_DECREF(pending);
+    }
+    PyGILState_Release(state);
+  });
 }
 
 PyObject* refusal(detail::ActorCore& core, detail::Refusal why) {
@@ -88,24 +92,24 @@ PyObject* refusal(detail::ActorCore& core, detail::Refusal why) {
 }
 
 void refuse(detail::Message& m, detail::ActorCore& core, detail::Refusal why) noexcept {
-  const PyGILState_STATE state = PyGILState_Ensure();
-  auto& message = static_cast<PyMessage&>(m);
-  if (message.reply) {
-    PyObject* error = refusal(core, why);
-    if (!error) error = take_exception();
-    nb::inst_ptr<FutureObject>(message.reply)->settle_error(error);
-    Py_DECREF(error);
-  }
-  drop(message);
-  PyGILState_Release(state);
+  apart([&] {
+    auto& message = static_cast<PyMessage&>(m);
+    if (message.reply) {
+      PyObject* error = refusal(core, why);
+      if (!error) error = take_exception();
+      nb::inst_ptr<FutureObject>(message.reply)->settle_error(error);
+      Py_DECREF(error);
+    }
+    PyMessage::drop(&message);
+  });
 }
 
 void answer_stopped(detail::Message& m, detail::ActorCore&) noexcept {
-  const PyGILState_STATE state = PyGILState_Ensure();
-  auto& message = static_cast<PyMessage&>(m);
-  if (message.reply) nb::inst_ptr<FutureObject>(message.reply)->settle(nb::none());
-  drop(message);
-  PyGILState_Release(state);
+  apart([&] {
+    auto& message = static_cast<PyMessage&>(m);
+    if (message.reply) nb::inst_ptr<FutureObject>(message.reply)->settle(nb::none());
+    PyMessage::drop(&message);
+  });
 }
 
 constinit const detail::MessageType kOrdinary{&refuse, nullptr};
@@ -121,11 +125,10 @@ PyMessage::PyMessage(Kind k, nb::handle message, PyObject* positional, PyObject*
   type = kind == Kind::kStop ? &weft::python::kStop : &weft::python::kOrdinary;
 }
 
-PyMessage::~PyMessage() {
-  Py_DECREF(content);
-  Py_XDECREF(arguments);
-  Py_XDECREF(keywords);
-  Py_XDECREF(reply);
+void PyMessage::drop(PyMessage* message) {
+  PyObject* const all[] = {message->content, message->arguments, message->keywords, message->reply};
+  delete message;
+  for (PyObject* each : all) Py_XDECREF(each);
 }
 
 PyMessage* PyMessage::of(nb::handle message) {
@@ -136,7 +139,16 @@ PyMessage* PyMessage::of(nb::handle message) {
     nb::object path = nb::steal(PySequence_Tuple(PyTuple_GET_ITEM(fields, 0)));
     nb::object positional = nb::steal(PySequence_Tuple(PyTuple_GET_ITEM(fields, 1)));
     if (!path.is_valid() || !positional.is_valid()) throw nb::python_error();
-    return new PyMessage(Kind::kCall, path, positional.ptr(), PyTuple_GET_ITEM(fields, 2));
+    nb::object keywords = nb::borrow(PyTuple_GET_ITEM(fields, 2));
+    if (!PyDict_Check(keywords.ptr())) {  // any mapping, as after **
+      nb::dict copy;
+      if (!PyMapping_Check(keywords.ptr()) || PyDict_Update(copy.ptr(), keywords.ptr()) != 0) {
+        PyErr_Clear();
+        raise_error(PyExc_TypeError, "ProxyCall: kwargs must be a mapping of names to values");
+      }
+      keywords = copy;
+    }
+    return new PyMessage(Kind::kCall, path, positional.ptr(), keywords.ptr());
   }
   if (type == actor_names.get || type == actor_names.set) {
     nb::object path = nb::steal(PySequence_Tuple(PyTuple_GET_ITEM(fields, 0)));
@@ -150,6 +162,7 @@ PyMessage* PyMessage::of(nb::handle message) {
 // --- The actor.
 
 constinit const detail::ActorType PyActor::kType{
+    .lost_at_fork = false,  // forget_parents(), with the GIL
     .enter = [](ActorCore& self) noexcept { take_gil(static_cast<PyActor&>(self).state_); },
     .leave = [](ActorCore&) noexcept { PyEval_SaveThread(); },
     .begin =
@@ -181,18 +194,13 @@ PyActor::PyActor(nb::handle actor, const Mailbox& mailbox)
   }
 }
 
-PyActor::~PyActor() {
-  Py_DECREF(class_);
-  Py_DECREF(weak_);
-  Py_XDECREF(held_);
-  Py_XDECREF(error_);
-}
-
 void PyActor::destroy(Completion& self) noexcept {
-  if (!Py_IsInitialized()) return;
-  const PyGILState_STATE state = PyGILState_Ensure();
-  delete static_cast<PyActor*>(&self);
-  PyGILState_Release(state);
+  apart([&] {
+    auto* actor = static_cast<PyActor*>(&self);
+    PyObject* const all[] = {actor->class_, actor->weak_, actor->held_, actor->error_};
+    delete actor;
+    for (PyObject* each : all) Py_XDECREF(each);
+  });
 }
 
 PyActor* PyActor::of(detail::ActorCore& core) noexcept {
@@ -236,14 +244,13 @@ void PyActor::hold_instance() {
 }
 
 void PyActor::wait_until_begun() {
-  if (begun() || !held_ || runs_here()) return;
+  if (begun() || !held_ || running_here()) return;  // actors that wait so for each other would do it for ever
   ensure_runtime_on_main();
   raise_outcome(blocking([&] { return wait_begun(detail::kNever); }));
 }
 
 void PyActor::give_up() noexcept {
-  abandon();
-  Py_CLEAR(held_);
+  if (abandon()) Py_CLEAR(held_);
 }
 
 nb::dict PyActor::running() {
@@ -268,10 +275,10 @@ void PyActor::tell(PyMessage* message, std::optional<Seconds> timeout, bool urge
   try {
     if (send(message, timeout, urgent, &outcome)) return;
   } catch (...) {
-    delete message;
+    PyMessage::drop(message);
     throw;
   }
-  delete message;
+  PyMessage::drop(message);
   if (outcome == Outcome::kClosed) raise_text(actor_names.dead, text() + " not found");
   if (outcome == Outcome::kTimeout) raise_text(actor_names.full, "the mailbox of " + text() + " is full");
   if (outcome == Outcome::kSelf)
@@ -289,7 +296,7 @@ nb::object PyActor::ask(PyMessage* message, std::optional<Seconds> timeout, bool
     try {
       message->deadline = deadline_of(within);
     } catch (...) {
-      delete message;
+      PyMessage::drop(message);
       throw;
     }
     nb::inst_ptr<FutureObject>(future)->set_deadline(message->deadline);
@@ -357,7 +364,7 @@ PyObject* PyActor::perform(PyMessage& message) {
 Handled PyActor::handle_message(PyMessage& message) {
   FutureObject* reply = message.reply ? nb::inst_ptr<FutureObject>(message.reply) : nullptr;
   if (reply && reply->cancelled()) {
-    drop(message);
+    PyMessage::drop(&message);
     return Handled::kDone;
   }
   answering_ = reply;
@@ -372,7 +379,7 @@ Handled PyActor::handle_message(PyMessage& message) {
       reply->settle(nb::steal(result));
     else
       Py_DECREF(result);
-    drop(message);
+    PyMessage::drop(&message);
     return Handled::kDone;
   }
   PyObject* error = take_exception();
@@ -403,16 +410,20 @@ Handled PyActor::handle_message(PyMessage& message) {
     how = Handled::kFailed;
   }
   Py_DECREF(error);
-  drop(message);
+  PyMessage::drop(&message);
   return how;
 }
 
 void PyActor::report_failure() {
   PyObject* error = std::exchange(error_, nullptr);
   PyObject* traceback = PyException_GetTraceback(error);
+  PyObject* handled = PyErr_GetHandledException();
+  PyErr_SetHandledException(error);  // for sys.exc_info(), logger.exception()
   PyObject* answer =
       PyObject_CallMethod(held_, "on_failure", "OOO", reinterpret_cast<PyObject*>(Py_TYPE(error)), error,
                           traceback ? traceback : Py_None);
+  PyErr_SetHandledException(handled);
+  Py_XDECREF(handled);
   if (!answer) {
     PyObject* another = take_exception();
     hook("unhandled", {held_, another});
@@ -438,14 +449,15 @@ void PyActor::end() {
 
 class PyActor::Task final : public detail::Task {
  public:
-  explicit Task(PyActor& actor) noexcept
+  Task(PyActor& actor, bool daemon) noexcept
       : detail::Task(&run,
                      [](Completion& self) noexcept {
                        auto* task = static_cast<Task*>(&self);
                        task->dispose();
                        delete task;
                      }),
-        actor_(detail::Ref<PyActor>::share(actor)) {}
+        actor_(detail::Ref<PyActor>::share(actor)),
+        daemon_(daemon) {}
 
  private:
   static void run(detail::Task& task) {
@@ -453,12 +465,16 @@ class PyActor::Task final : public detail::Task {
     PyThreadState* state = PyThreadState_New(PyInterpreterState_Main());
     if (!state) Py_FatalError("weft: no memory for an actor's thread state");
     take_gil(state);
+    follow_tracers();
     self.actor_->run_here();
     self.complete();
     leave_interpreter();
+    if (!self.daemon_ && g_foreground.fetch_sub(1, std::memory_order_acq_rel) == 1)
+      detail::wake(&g_foreground);
   }
 
   detail::Ref<PyActor> actor_;
+  const bool daemon_;
 };
 
 void PyActor::run_here() {
@@ -471,13 +487,43 @@ void PyActor::run_here() {
   g_running.erase(state_);
 }
 
-void PyActor::start_fiber(const std::string& name) {
+void PyActor::wait_for_fibers() {
+  raise_outcome(blocking([] {
+    return detail::await(&g_foreground, detail::kNever, detail::kCancellable, "the end of all actors",
+                         []() noexcept { return g_foreground.load(std::memory_order_acquire) == 0; });
+  }));
+}
+
+void PyActor::forget_parents() {
+  PyThreadState* here = PyThreadState_Get();
+  std::vector<detail::Ref<PyActor>> all;
+  const auto add = [&](PyActor& actor) { all.push_back(detail::Ref<PyActor>::share(actor)); };
+  for (const auto& [state, actor] : g_running)
+    if (state != here) add(*actor);
+  for_each(
+      [](void* argument, ActorCore& core) {
+        if (PyActor* actor = of(core)) (*static_cast<decltype(add)*>(argument))(*actor);
+        return true;
+      },
+      const_cast<void*>(static_cast<const void*>(&add)));
+  std::erase_if(g_running, [&](const auto& each) { return each.first != here; });
+  g_foreground.store(0);
+  for (const auto& actor : all) {
+    if (actor->runs_here()) continue;
+    actor->lose();
+    if (actor->answering_) actor->answering_->lose();
+  }
+}
+
+void PyActor::start_fiber(const std::string& name, bool daemon) {
   ensure_runtime();
-  const auto task = detail::Ref<Task>::adopt(new Task(*this));
+  const auto task = detail::Ref<Task>::adopt(new Task(*this, daemon));
   detail::TaskOptions options;
   options.name = name.c_str();
   options.name_length = name.size();
+  if (!daemon) g_foreground.fetch_add(1, std::memory_order_relaxed);
   if (const int error = task->start(options)) {
+    if (!daemon) g_foreground.fetch_sub(1, std::memory_order_relaxed);
     if (error != ENOMEM && error != EAGAIN) raise_errno(error);
     raise_text(PyExc_MemoryError, std::string("no memory for another actor's fiber (") + strerror(error) +
                                       "); see 'weft doctor'");

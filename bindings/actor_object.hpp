@@ -1,6 +1,8 @@
 // Python's actors: what weft::detail::ActorCore must know of them, and their messages.
 #pragma once
 
+#include <cxxabi.h>
+
 #include <string>
 
 #include "actor_future.hpp"
@@ -26,11 +28,12 @@ struct PyMessage final : detail::Message {
   enum class Kind : uint8_t { kOrdinary, kStop, kCall, kGet, kSet };
 
   PyMessage(Kind k, nb::handle message, PyObject* positional = nullptr, PyObject* named = nullptr) noexcept;
-  ~PyMessage();
   PyMessage(const PyMessage&) = delete;
   PyMessage& operator=(const PyMessage&) = delete;
   /// Of any object; knows Pykka's messages.
   static PyMessage* of(nb::handle message);
+  /// Instead of the destructor, which Python code must not be called in: it may be unwound.
+  static void drop(PyMessage* message);
 
   Kind kind;
   PyObject* content;              // kCall, kGet, kSet: the path, a tuple
@@ -69,8 +72,11 @@ class PyActor final : public detail::ActorCore {
   void wait_until_begun();
   /// It was not started after all.
   void give_up() noexcept;
-  /// On a fiber of its own. `name`: the fiber's.
-  void start_fiber(const std::string& name);
+  /// On a fiber of its own. `name`: the fiber's. Unless it is a daemon, wait_for_fibers() waits for its end.
+  void start_fiber(const std::string& name, bool daemon);
+  static void wait_for_fibers();
+  /// In a fork child: the actors that were its parent's are no more.
+  static void forget_parents();
   /// On the calling thread, until it has stopped.
   void run_here();
 
@@ -78,12 +84,12 @@ class PyActor final : public detail::ActorCore {
   static PyActor* running_here() noexcept;
   /// The names of all that run, by threading.get_ident() where they do.
   static nb::dict running();
-  /// Whose answer it waits for without a time limit, or null.
-  PyActor* waits_for = nullptr;
+  /// What it waits for without a time limit, or null; kept by who waits.
+  const FutureObject* waits_for = nullptr;
 
  private:
   class Task;
-  ~PyActor();
+  ~PyActor() = default;
 
   static const detail::ActorType kType;
   static void destroy(Completion& self) noexcept;
@@ -114,6 +120,17 @@ class ActorRefObject {
  private:
   detail::Ref<PyActor> core_;
 };
+
+// Runs Python code for the core, which is not to be unwound through: as the interpreter ends CPython up
+// to 3.13 ends its threads so.
+template <typename F>
+auto sheltered(F&& function) noexcept {
+  try {
+    return function();
+  } catch (abi::__forced_unwind&) {
+    detail::stay();
+  }
+}
 
 /// Raises an exception of that type with a text.
 [[noreturn]] void raise_text(PyObject* type, const std::string& text);

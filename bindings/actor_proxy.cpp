@@ -234,8 +234,12 @@ int traverse_instance(PyObject* self, visitproc visit, void* arg) {
 PyType_Slot g_proxy_slots[] = {
     {Py_tp_getattro, reinterpret_cast<void*>(&get_attribute)},
     {Py_tp_setattro, reinterpret_cast<void*>(&assign_attribute)},
-    {Py_tp_traverse, reinterpret_cast<void*>(&traverse_instance<ActorProxyObject>)},
+    {Py_tp_traverse, reinterpret_cast<void*>(+[](PyObject* self, visitproc visit, void* arg) -> int {
+       if (PyObject** dictionary = _PyObject_GetDictPtr(self)) Py_VISIT(*dictionary);
+       return traverse_instance<ActorProxyObject>(self, visit, arg);
+     })},
     {Py_tp_clear, reinterpret_cast<void*>(+[](PyObject* self) -> int {
+       if (PyObject** dictionary = _PyObject_GetDictPtr(self)) Py_CLEAR(*dictionary);
        if (nb::inst_ready(self)) nb::inst_ptr<ActorProxyObject>(self)->clear();
        return 0;
      })},

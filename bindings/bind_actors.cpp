@@ -2,12 +2,15 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "actor_object.hpp"
+#include "weft/detail/actor_timer.hpp"
 
 namespace weft::python {
 
@@ -35,6 +38,65 @@ struct StoppedEvent {
 struct Inbox {
   detail::Ref<PyActor> core;
 };
+
+/// What ActorRef.tell_after() and tell_every() return.
+class TimerObject {
+ public:
+  explicit TimerObject(detail::ActorTimer* timer) noexcept : timer_(timer) {}
+  ~TimerObject() { detail::actor_timer_release(*timer_); }
+  TimerObject(const TimerObject&) = delete;
+  TimerObject& operator=(const TimerObject&) = delete;
+  bool cancel() { return detail::actor_timer_cancel(*timer_); }
+
+ private:
+  detail::ActorTimer* timer_;
+};
+
+// What a timer sends each time; called on a thread that is not Python's.
+const detail::TimerSource kTimerSource{[](void* argument) noexcept -> detail::Message* {
+                                         if (!Py_IsInitialized() || finalizing()) return nullptr;
+                                         return sheltered([&]() -> detail::Message* {
+                                           const PyGILState_STATE state = PyGILState_Ensure();
+                                           PyMessage* message = nullptr;
+                                           try {
+                                             message = PyMessage::of(static_cast<PyObject*>(argument));
+                                           } catch (nb::python_error& error) {
+                                             error.restore();
+                                             PyErr_WriteUnraisable(static_cast<PyObject*>(argument));
+                                           }
+                                           PyGILState_Release(state);
+                                           return message;
+                                         });
+                                       },
+                                       [](void* argument) noexcept {
+                                         if (!Py_IsInitialized() || finalizing()) return;
+                                         sheltered([&] {
+                                           const PyGILState_STATE state = PyGILState_Ensure();
+                                           Py_DECREF(static_cast<PyObject*>(argument));
+                                           PyGILState_Release(state);
+                                         });
+                                       },
+                                       nullptr};
+
+nb::object tell_later(PyActor& core, nb::handle message, Seconds seconds, bool again) {
+  const Nanos first = deadline_of(seconds);
+  Nanos period = 0;
+  if (again) {
+    if (!(seconds.value > 0))
+      raise_error(PyExc_ValueError, "tell_every(period): the period must be above zero");
+    period = std::max<Nanos>(first == detail::kNever ? first : static_cast<Nanos>(seconds.value * 1e9), 1);
+  }
+  if (!core.alive()) raise_text(actor_names.dead, core.text() + " not found");
+  detail::TimerSource source = kTimerSource;
+  source.argument = message.inc_ref().ptr();
+  detail::ActorTimer* timer = detail::actor_timer_start(core, first, period, source);
+  if (!timer) {
+    const int error = errno;
+    message.dec_ref();
+    raise_errno(error);
+  }
+  return nb::cast(new TimerObject(timer), nb::rv_policy::take_ownership);
+}
 
 PyActor& core_of(nb::handle reference) {
   if (!nb::isinstance<ActorRefObject>(reference)) {
@@ -66,8 +128,12 @@ nb::object make_cell(nb::handle actor, nb::handle size, const char* policy) {
 
 nb::object ask(const ActorRefObject& self, nb::handle message, bool block, std::optional<Seconds> timeout,
                bool urgent, std::optional<Seconds> within) {
-  nb::object future = self.core().ask(PyMessage::of(message), timeout, urgent, within);
-  return block ? nb::inst_ptr<FutureObject>(future)->get(timeout) : future;
+  const Nanos end = deadline_of(timeout);
+  nb::object future = self.core().ask(PyMessage::of(message), block ? timeout : std::nullopt, urgent, within);
+  if (!block) return future;
+  if (timeout && self.core().limited())  // some of it may have gone by until there was room
+    timeout->value = std::max(0.0, static_cast<double>(end - detail::now()) * 1e-9);
+  return nb::inst_ptr<FutureObject>(future)->get(timeout);
 }
 
 nb::object stop(const ActorRefObject& self, bool block, std::optional<Seconds> timeout, bool urgent) {
@@ -143,14 +209,21 @@ void add_actors(nb::module_& m) {
       .def(
           "put",
           [](const Inbox& self, nb::handle envelope) {
-            PyMessage* message = PyMessage::of(envelope.attr("message"));
-            nb::object reply = envelope.attr("reply_to");
-            if (nb::isinstance<FutureObject>(reply)) message->reply = reply.release().ptr();
+            nb::object content = envelope.attr("message"), reply = envelope.attr("reply_to");
+            if (!reply.is_none() && !nb::isinstance<FutureObject>(reply))
+              raise_error(PyExc_TypeError, "an Envelope's reply_to must be a weft.actor.Future, or None");
+            PyMessage* message = PyMessage::of(content);
+            if (!reply.is_none()) message->reply = reply.release().ptr();
             self.core->tell(message, std::nullopt, false);
           },
           nb::arg("envelope"))
       .def("empty", [](const Inbox& self) { return self.core->statistics().waiting == 0; })
       .def("qsize", [](const Inbox& self) { return self.core->statistics().waiting; });
+
+  nb::class_<TimerObject>(m, "MessageTimer", nb::is_final(),
+                          "A message that is sent later, or again and again. Lives on without this handle.")
+      .def("cancel", &TimerObject::cancel,
+           "Send nothing more. Return False if nothing more would have been sent.");
 
   nb::class_<ActorRefObject> reference(
       m, "ActorRef", nb::is_generic(), nb::is_weak_referenceable(), nb::sig("class ActorRef(Generic[A_co])"),
@@ -192,6 +265,26 @@ void add_actors(nb::module_& m) {
           "Raise ActorDeadError if it has stopped, MailboxFull if its mailbox is full and either raises or "
           "still is\n"
           "after `timeout` seconds. Waits, as a cancellation point, only for a full mailbox that blocks.")
+      .def(
+          "tell_after",
+          [](const ActorRefObject& self, Seconds seconds, nb::handle message) {
+            return tell_later(self.core(), message, seconds, false);
+          },
+          nb::arg("seconds").none(), nb::arg("message").none(),
+          nb::sig("def tell_after(self, seconds: float, message: Any) -> MessageTimer"),
+          "tell() it the message after that time; return a timer that can be cancelled.\n\n"
+          "What cannot be sent then, because the actor has stopped or its mailbox is full, is dropped.")
+      .def(
+          "tell_every",
+          [](const ActorRefObject& self, Seconds period, nb::handle message) {
+            return tell_later(self.core(), message, period, true);
+          },
+          nb::arg("period").none(), nb::arg("message").none(),
+          nb::sig("def tell_every(self, period: float, message: Any) -> MessageTimer"),
+          "tell() it the message every so many seconds, for the first time after one period; return a "
+          "timer.\n\n"
+          "It ends when the timer is cancelled or the actor has stopped. Periods that are missed are left "
+          "out.")
       .def(
           "ask", &ask, nb::arg("message").none(), nb::kw_only(), nb::arg("block") = true,
           nb::arg("timeout") = nb::none(), nb::arg("urgent") = false, nb::arg("within") = nb::none(),
@@ -246,8 +339,11 @@ void add_actors(nb::module_& m) {
         nb::arg("mailbox_policy"));
   m.def("_hold_actor", [](nb::handle reference_) { core_of(reference_).hold_instance(); });
   m.def("_run_actor", [](nb::handle reference_) { core_of(reference_).run_here(); });
-  m.def("_start_actor",
-        [](nb::handle reference_, const std::string& name) { core_of(reference_).start_fiber(name); });
+  m.def("_start_actor", [](nb::handle reference_, const std::string& name, bool daemon) {
+    core_of(reference_).start_fiber(name, daemon);
+  });
+  m.def("_wait_for_actors", &PyActor::wait_for_fibers);
+  m.def("_forget_actors", &PyActor::forget_parents);
   m.def("_register_actor", [](nb::handle reference_) { return core_of(reference_).enlist(); });
   m.def("_unregister_actor", [](nb::handle reference_) { return core_of(reference_).delist(); });
   m.def("_abandon_actor", [](nb::handle reference_) { core_of(reference_).give_up(); });

@@ -59,6 +59,11 @@ bool is_cancelled_call(PyObject* exception) noexcept {
 
 }  // namespace
 
+void follow_tracers() noexcept {
+  follow_hook(g_trace_hook, "settrace");
+  follow_hook(g_profile_hook, "setprofile");
+}
+
 void leave_interpreter() noexcept {
   forget_thread_object();
   PyThreadState* state = PyThreadState_Get();
@@ -86,8 +91,7 @@ void PythonTask::run(Task& task) {
 }
 
 void FiberObject::execute() {
-  follow_hook(g_trace_hook, "settrace");
-  follow_hook(g_profile_hook, "setprofile");
+  follow_tracers();
   if (task().cancel_requested()) {  // before it began
     exception_ = PyObject_CallNoArgs(exceptions.cancelled);
     if (!exception_) exception_ = take_exception();

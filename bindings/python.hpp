@@ -102,6 +102,8 @@ void wrap_lock_waits();
 void unwrap_lock_waits() noexcept;
 /// The thread state is about to go.
 void forget_tracers(PyThreadState* state) noexcept;
+/// In a new fiber that has the GIL: installs what threading.settrace() and setprofile() were given.
+void follow_tracers() noexcept;
 /// At the end of a fiber that has the GIL, and a thread state of its own: gives both away.
 void leave_interpreter() noexcept;
 

@@ -15,6 +15,8 @@
 #include <utility>
 
 #include "weft/detail/actor.hpp"
+#include "weft/detail/actor_timer.hpp"
+#include "weft/detail/io.hpp"
 #include "weft/fiber.hpp"
 #include "weft/future.hpp"
 #include "weft/mailbox.hpp"
@@ -186,6 +188,7 @@ class ActorOf final : public ActorCore {
   }
 
   static constexpr ActorType kType{
+      .lost_at_fork = true,
       .enter = [](ActorCore&) noexcept {},
       .leave = [](ActorCore&) noexcept {},
       .begin =
@@ -222,6 +225,24 @@ class ActorOf final : public ActorCore {
 };
 
 }  // namespace detail
+
+/// A message that ActorRef::tell_after() or tell_every() sends later; copies refer to the same. When the last
+/// goes it is sent all the same. Any thread.
+class MessageTimer {
+ public:
+  MessageTimer() noexcept = default;
+  /// Nothing more is sent. False if nothing more would have been. What is being sent right now may come
+  /// still.
+  bool cancel() const noexcept { return timer_ && detail::actor_timer_cancel(*timer_); }
+
+ private:
+  template <typename>
+  friend class ActorRef;
+  explicit MessageTimer(detail::ActorTimer* timer)
+      : timer_(timer, [](detail::ActorTimer* t) { detail::actor_timer_release(*t); }) {}
+
+  std::shared_ptr<detail::ActorTimer> timer_;
+};
 
 /// An actor, to be handed round and sent messages to; copies refer to the same. The actor lives until it is
 /// stopped, whether or not a reference to it is left. Any thread or fiber.
@@ -271,6 +292,24 @@ class ActorRef {
     refuse(outcome);
   }
 
+  /// tell(), after `span`. Throws std::system_error if there is no memory for it. What cannot be sent then,
+  /// because the actor has stopped or its mailbox is full, is dropped.
+  template <typename Rep, typename Period, typename F, typename... Args>
+  MessageTimer tell_after(std::chrono::duration<Rep, Period> span, F&& function, Args&&... args) const {
+    return tell_later(detail::deadline_after(span), 0, std::forward<F>(function),
+                      std::forward<Args>(args)...);
+  }
+  /// tell(), every `period`, for the first time after one, until it is cancelled or the actor has stopped.
+  /// Function and arguments are copied for each. Where the thread is late by whole periods, those are left
+  /// out. std::invalid_argument if the period is not above zero.
+  template <typename Rep, typename Period, typename F, typename... Args>
+  MessageTimer tell_every(std::chrono::duration<Rep, Period> period, F&& function, Args&&... args) const {
+    const detail::Nanos nanos = detail::limit_of(period);
+    if (nanos == 0) throw std::invalid_argument("weft::ActorRef::tell_every: the period must be above zero");
+    return tell_later(detail::deadline_after(period), nanos, std::forward<F>(function),
+                      std::forward<Args>(args)...);
+  }
+
   /// Asks it to stop once it has handled what was sent before. True when it has stopped; false if it had.
   Future<bool> stop() const { return stop_as(false); }
   /// After the message that it handles now.
@@ -298,15 +337,41 @@ class ActorRef {
   }
 
   template <typename F, typename... Args>
-  static auto make(bool asked, F&& function, Args&&... args) {
-    auto call = [f = std::decay_t<F>(std::forward<F>(function)),
-                 all = std::tuple<std::decay_t<Args>...>(std::forward<Args>(args)...)](T& object) mutable {
+  MessageTimer tell_later(detail::Nanos first, detail::Nanos period, F&& function, Args&&... args) const {
+    auto call = call_of<F, Args...>(std::forward<F>(function), std::forward<Args>(args)...);
+    using Call = decltype(call);
+    using R = std::invoke_result_t<Call&, T&>;
+    auto kept = std::make_unique<Call>(std::move(call));
+    const detail::TimerSource source{
+        [](void* argument) noexcept -> detail::Message* {
+          try {
+            return new detail::CallMessage<T, Call, R>(Call(*static_cast<Call*>(argument)), false);
+          } catch (...) {
+            return nullptr;  // no memory: not this time
+          }
+        },
+        [](void* argument) noexcept { delete static_cast<Call*>(argument); }, kept.get()};
+    detail::ActorTimer* timer = detail::actor_timer_start(core(), first, period, source);
+    if (!timer) detail::throw_errno(errno, "weft::ActorRef: no memory or no thread for a timer");
+    kept.release();
+    return MessageTimer(timer);
+  }
+
+  template <typename F, typename... Args>
+  static auto call_of(F&& function, Args&&... args) {
+    return [f = std::decay_t<F>(std::forward<F>(function)),
+            all = std::tuple<std::decay_t<Args>...>(std::forward<Args>(args)...)](T& object) mutable {
       return std::apply(
           [&](auto&... each) -> decltype(auto) {
             return std::invoke(std::move(f), object, std::move(each)...);
           },
           all);
     };
+  }
+
+  template <typename F, typename... Args>
+  static auto make(bool asked, F&& function, Args&&... args) {
+    auto call = call_of<F, Args...>(std::forward<F>(function), std::forward<Args>(args)...);
     using Call = decltype(call);
     using R = std::invoke_result_t<Call&, T&>;
     return std::make_unique<detail::CallMessage<T, Call, R>>(std::move(call), asked);
@@ -366,10 +431,11 @@ class ActorRef {
 ///     int sum = counter.ask(&Counter::add, 3).get();
 ///     counter.stop().wait();
 ///
-/// Hooks, each if T has it: on_start(), before the first message, where a throw stops the actor; on_stop(),
-/// when it was asked to stop; on_failure(std::exception_ptr), and not on_stop(), when it stops because a
-/// message that was told, not asked, threw. Without the last the failure is reported as one of a fiber is
-/// (set_unhandled_handler()). The object is made where start() is called, and destroyed in the actor's fiber.
+/// Hooks, each if T has it, public: on_start(), before the first message, where a throw stops the actor;
+/// on_stop(), when it was asked to stop; on_failure(std::exception_ptr), and not on_stop(), when it stops
+/// because a message that was told, not asked, threw. Without the last the failure is reported as one of a
+/// fiber is (set_unhandled_handler()). The object is made where start() is called, and destroyed in the
+/// actor's fiber.
 template <typename T>
 class Actor {
  public:

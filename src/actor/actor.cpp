@@ -11,11 +11,15 @@
 #include "actor/registry.hpp"
 #include "fiber/intrusive_list.hpp"
 #include "sync/wake.hpp"
+#include "weft/fiber.hpp"
 #include "weft/timeout.hpp"
 
 namespace weft::detail {
 
 namespace {
+
+// How long an actor goes on while there are messages, at least one.
+constexpr Nanos kTurn = 1'000'000;
 
 // What is like nothing else that runs now.
 const void* this_runner() noexcept {
@@ -40,11 +44,12 @@ Outcome ActorCore::reserve(Nanos deadline) noexcept {
       if (waiting_.compare_exchange_weak(seen, seen + 1, std::memory_order_seq_cst)) return Outcome::kReady;
     if (overflow_ != Overflow::kBlock || deadline == 0) return Outcome::kTimeout;
     if (runs_here()) return Outcome::kSelf;
-    // Either leave_mailbox() sees that somebody waits, or this sees the room.
-    crowded_.store(true, std::memory_order_seq_cst);
+    // Asked for each time, with the queue locked: whoever clears the flag after that finds this one waiting.
     const Outcome outcome =
-        await(&waiting_, deadline, kCancellable, "room in an actor's mailbox",
-              [this]() noexcept { return waiting_.load(std::memory_order_seq_cst) < capacity_ || !alive(); });
+        await(&waiting_, deadline, kCancellable, "room in an actor's mailbox", [this]() noexcept {
+          crowded_.store(true, std::memory_order_seq_cst);
+          return waiting_.load(std::memory_order_seq_cst) < capacity_ || !alive();
+        });
     if (outcome != Outcome::kReady) return outcome;
     if (!alive()) return Outcome::kClosed;
     seen = waiting_.load(std::memory_order_relaxed);
@@ -65,7 +70,7 @@ Outcome ActorCore::send(Message& message, Nanos deadline, bool urgent) noexcept 
     waiting_.fetch_add(1, std::memory_order_relaxed);
     if (put_urgent(message)) return Outcome::kReady;
   } else {
-    if (capacity_ == SIZE_MAX) {
+    if (capacity_ == SIZE_MAX || message.type->stopped) {  // what is full must be able to stop
       waiting_.fetch_add(1, std::memory_order_relaxed);
     } else if (const Outcome outcome = reserve(deadline);
                outcome == Outcome::kTimeout && overflow_ == Overflow::kDrop) {
@@ -154,7 +159,7 @@ void ActorCore::handle(Message& message) noexcept {
   Handled how;
   if (deadline == kNever) [[likely]] {
     how = type_->handle(*this, message);
-  } else if (deadline <= detail::now()) {
+  } else if ((lap_ = detail::now()) >= deadline) {
     refuse(message, Refusal::kExpired);
     return;
   } else {
@@ -177,8 +182,8 @@ void ActorCore::handle(Message& message) noexcept {
   }
 }
 
-// Handles what there is. False: it has stopped.
-bool ActorCore::turn() noexcept {
+// Handles what there is, for a while: who always finds another message must let others run.
+ActorCore::Turn ActorCore::turn() noexcept {
   type_->enter(*this);
   runner_.store(this_runner(), std::memory_order_relaxed);
   if (!begun()) {
@@ -187,37 +192,44 @@ bool ActorCore::turn() noexcept {
     wake(&begun_);
   }
   lap_ = detail::now();
-  bool idle = false;
-  while (alive() && !idle) {
+  const Nanos end = lap_ + kTurn;
+  Turn turn = Turn::kMore;
+  while (alive() && turn == Turn::kMore && lap_ < end) {
     if (Message* message = take()) {
       handle(*message);
       continue;
     }
     Message* none = nullptr;
-    idle = head_.compare_exchange_strong(none, mark(kIdle), std::memory_order_seq_cst);
-    // An urgent message that came before the mark was put there found nothing to wake.
-    if (idle && urgent_.load(std::memory_order_seq_cst)) {
+    if (!head_.compare_exchange_strong(none, mark(kIdle), std::memory_order_seq_cst)) continue;
+    turn = Turn::kIdle;
+    // An urgent message that came before the mark was put there found nothing to wake; nor did
+    // mark_stopped().
+    if (urgent_.load(std::memory_order_seq_cst) || !alive()) {
       none = mark(kIdle);
       head_.compare_exchange_strong(none, nullptr, std::memory_order_seq_cst);
-      idle = false;
+      turn = Turn::kMore;
     }
   }
-  const bool going_on = idle;
-  if (!going_on) {
+  if (!alive()) {
+    turn = Turn::kEnded;
     close();
     type_->discard(*this);
   }
   runner_.store(nullptr, std::memory_order_relaxed);
   type_->leave(*this);
-  return going_on;
+  return turn;
 }
 
 void ActorCore::run() noexcept {
   if (taken_.exchange(true)) return;
   fiber_ = engine::Carrier::running_fiber();
-  while (turn())
-    await(&head_, kNever, kUncancellable, "an actor's next message",
-          [this]() noexcept { return head_.load(std::memory_order_acquire) != mark(kIdle); });
+  for (Turn last; (last = turn()) != Turn::kEnded;) {
+    if (last == Turn::kMore)
+      detail::yield();
+    else
+      await(&head_, kNever, kUncancellable, "an actor's next message",
+            [this]() noexcept { return head_.load(std::memory_order_acquire) != mark(kIdle); });
+  }
   complete();
 }
 
@@ -236,6 +248,9 @@ bool ActorCore::mark_stopped() noexcept {
   if (stopped_.exchange(true, std::memory_order_acq_rel)) return false;
   wake(&stopped_);
   wake(&begun_);
+  // One that sleeps has to see to its end.
+  Message* seen = mark(kIdle);
+  if (head_.compare_exchange_strong(seen, nullptr, std::memory_order_seq_cst)) wake(&head_, 1);
   return true;
 }
 
@@ -249,11 +264,21 @@ Outcome ActorCore::wait_begun(Nanos deadline) noexcept {
                [this]() noexcept { return begun() || !alive(); });
 }
 
-void ActorCore::abandon() noexcept {
-  if (taken_.exchange(true)) return;
+bool ActorCore::abandon() noexcept {
+  if (taken_.exchange(true)) return false;
   mark_stopped();
   close();
   complete();
+  return true;
+}
+
+void ActorCore::lose() noexcept {
+  if (runs_here() || done()) return;
+  taken_.store(true);
+  delist();
+  stopped_.store(true);
+  close();
+  Completion::lose();
 }
 
 bool ActorCore::interrupt() noexcept {

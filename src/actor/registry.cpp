@@ -1,5 +1,7 @@
 #include "actor/registry.hpp"
 
+#include <pthread.h>
+
 #include "fiber/assert.hpp"
 #include "fiber/sys.hpp"
 #include "weft/detail/actor.hpp"
@@ -11,7 +13,26 @@ constinit ActorCore* Registry::oldest = nullptr;
 constinit ActorCore* Registry::newest = nullptr;
 constinit size_t Registry::count = 0;
 
+// In a fork child, after the engine's own part, which was registered first.
+void Registry::forked() noexcept {
+  for (;;) {
+    ActorCore* lost = nullptr;
+    {
+      engine::Guard guard(lock);
+      for (ActorCore* actor = oldest; actor && !lost; actor = actor->later_)
+        if (actor->type().lost_at_fork && !actor->runs_here()) lost = actor;
+      if (lost) lost->retain();
+    }
+    if (!lost) return;
+    lost->lose();
+    lost->delist();  // one that had ended, and was put in again
+    lost->release();
+  }
+}
+
 bool Registry::add(ActorCore& actor) noexcept {
+  static const int registered = pthread_atfork(nullptr, nullptr, &forked);
+  static_cast<void>(registered);
   engine::Guard guard(lock);
   if (actor.listed_) return false;
   actor.retain();
@@ -24,7 +45,6 @@ bool Registry::add(ActorCore& actor) noexcept {
   return true;
 }
 
-/// REQUIRES: the caller has a reference, too.
 bool Registry::remove(ActorCore& actor) noexcept {
   {
     engine::Guard guard(lock);

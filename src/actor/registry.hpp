@@ -12,7 +12,9 @@ class ActorCore;
 
 struct Registry {
   static bool add(ActorCore& actor) noexcept;
+  /// REQUIRES: the caller has a reference, too.
   static bool remove(ActorCore& actor) noexcept;
+  static void forked() noexcept;
   static void make_uuid(uint8_t (&uuid)[16]) noexcept;
 
   static engine::FutexLock lock;

@@ -43,6 +43,8 @@ enum class Handled : uint8_t {
 /// What the core must know of a kind of actor. All are called by what runs the actor, one at a time, between
 /// enter() and leave().
 struct ActorType {
+  /// May messages be refused in a fork child at once? Else who made the type calls lose() there.
+  bool lost_at_fork;
   void (*enter)(ActorCore& self) noexcept;
   void (*leave)(ActorCore& self) noexcept;
   /// Before the first message. False: it failed, and the actor is to stop.
@@ -67,6 +69,8 @@ class ActorCore : public Completion {
 
   const ActorType& type() const noexcept { return *type_; }
   Overflow overflow() const noexcept { return overflow_; }
+  /// May its mailbox be full?
+  bool limited() const noexcept { return capacity_ != SIZE_MAX; }
   bool alive() const noexcept { return !stopped_.load(std::memory_order_acquire); }
 
   /// Hands in a message, or leaves it with the caller: kClosed: it is not alive; kTimeout: the mailbox is
@@ -78,7 +82,8 @@ class ActorCore : public Completion {
   /// Runs the actor until it has stopped. To be called once, on what it is to run on, by who has a reference.
   WEFT_API void run() noexcept;
 
-  /// It counts as stopped from now on. Once it is not needed to be run, or within a handler. False if it did.
+  /// It counts as stopped from now on, and does nothing more after the message that it is at. Any thread.
+  /// False if it did.
   WEFT_API bool mark_stopped() noexcept;
   /// Waits until mark_stopped(). kReady, kTimeout, kCancelled, kExpired, kInterrupted.
   WEFT_API Outcome wait_stopped(Nanos deadline) noexcept;
@@ -87,8 +92,11 @@ class ActorCore : public Completion {
   WEFT_API Outcome wait_begun(Nanos deadline) noexcept;
   bool begun() const noexcept { return begun_.load(std::memory_order_acquire); }
 
-  /// It will never run(): it is done. Nothing if run() was called.
-  WEFT_API void abandon() noexcept;
+  /// It will never run(): it is done. False, and nothing, if run() was called.
+  WEFT_API bool abandon() noexcept;
+  /// In a fork child, unless the caller runs it: what ran it is not there. It is done, no hook is called, and
+  /// what it was sent is refused.
+  WEFT_API void lose() noexcept;
 
   /// Ends the cancellable waits of the handler that runs now, until it ends; false: it does not run on a
   /// fiber. REQUIRES: the handler cannot end meanwhile. Once a handler, which after it has to call
@@ -121,13 +129,15 @@ class ActorCore : public Completion {
   // Stand in head_ for a list. kIdle: nothing is there, and whoever sends must have the actor run.
   static constexpr uintptr_t kIdle = 1, kClosed = 2;
 
+  enum class Turn : uint8_t { kMore, kIdle, kEnded };
+
   static Message* mark(uintptr_t what) noexcept { return reinterpret_cast<Message*>(what); }
   Outcome reserve(Nanos deadline) noexcept;
   void leave_mailbox() noexcept;
   bool put(Message& message) noexcept;
   bool put_urgent(Message& message) noexcept;
   Message* take() noexcept;
-  bool turn() noexcept;
+  Turn turn() noexcept;
   void handle(Message& message) noexcept;
   void close() noexcept;
   void refuse(Message& message, Refusal why) noexcept;

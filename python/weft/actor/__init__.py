@@ -11,7 +11,7 @@ import logging
 from weft.actor._actor import Actor, ActorRegistry, ThreadingActor
 from weft.actor._exceptions import ActorDeadError, MailboxFull, Timeout
 from weft.actor._functions import get_all, install_as_pykka, statistics, traversable
-from weft.actor._names import ActorProxy, ActorRef, CallableProxy, Future, ThreadingFuture
+from weft.actor._names import ActorProxy, ActorRef, CallableProxy, Future, MessageTimer, ThreadingFuture
 
 __all__ = [
     "Actor",
@@ -22,6 +22,7 @@ __all__ = [
     "CallableProxy",
     "Future",
     "MailboxFull",
+    "MessageTimer",
     "ThreadingActor",
     "ThreadingFuture",
     "Timeout",

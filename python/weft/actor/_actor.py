@@ -6,6 +6,7 @@ import abc
 import contextlib
 import itertools
 import logging
+import os
 import threading
 from types import TracebackType
 from typing import Any, ClassVar, Literal, TypeVar
@@ -63,7 +64,7 @@ class Actor(abc.ABC):
     def _start_actor_loop(self, name: str) -> None:
         if not self.use_daemon_thread:
             _wait_at_exit()
-        _weft._start_actor(self.actor_ref, name)
+        _weft._start_actor(self.actor_ref, name, self.use_daemon_thread)
 
     @property
     def actor_ref(self: A) -> ActorRef[A]:
@@ -206,16 +207,7 @@ def _wait_at_exit() -> None:
     global _waits_at_exit
     if not _waits_at_exit:
         _waits_at_exit = True
-        threading._register_atexit(_wait_for_actors)  # type: ignore[attr-defined]
+        threading._register_atexit(_weft._wait_for_actors)  # type: ignore[attr-defined]
 
 
-def _wait_for_actors() -> None:
-    while True:
-        running = [
-            ref
-            for ref in _weft._registered_actors()
-            if not ref.actor_class.use_daemon_thread and not issubclass(ref.actor_class, ThreadingActor)
-        ]
-        if not running:
-            return
-        running[0].actor_stopped.wait()
+os.register_at_fork(after_in_child=_weft._forget_actors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import Any
 
@@ -33,7 +34,9 @@ def stopped(actor: Any) -> None:
 def stop_all() -> None:
     from weft.actor import ActorRegistry
 
-    ActorRegistry.stop_all()
+    for ref in reversed(ActorRegistry.get_all()):
+        with contextlib.suppress(RuntimeError):  # it waits for the caller: it has been asked to stop all the same
+            ref.stop()
 
 
 def proxy_to_itself(actor: Any, path: tuple[str, ...]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from weft import _weft
-from weft._weft import ActorProxy, ActorRef, CallableProxy, Future, ThreadingFuture
+from weft._weft import ActorProxy, ActorRef, CallableProxy, Future, MessageTimer, ThreadingFuture
 from weft.actor import _hooks, messages
 from weft.actor._exceptions import ActorDeadError, MailboxFull, Timeout
 
-__all__ = ["ActorProxy", "ActorRef", "CallableProxy", "Future", "ThreadingFuture"]
+__all__ = ["ActorProxy", "ActorRef", "CallableProxy", "Future", "MessageTimer", "ThreadingFuture"]
 
 _weft._set_actor_names(
     {
@@ -22,5 +22,5 @@ _weft._set_actor_names(
     }
 )
 
-for _type in (ActorProxy, ActorRef, CallableProxy, Future, ThreadingFuture):
+for _type in (ActorProxy, ActorRef, CallableProxy, Future, MessageTimer, ThreadingFuture):
     _type.__module__ = "weft.actor"

@@ -1,4 +1,7 @@
 // Actors: asking and telling, hooks, failures, and how they end.
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <memory>
 #include <string>
@@ -269,6 +272,49 @@ TEST_F(Actors, WhatIsPastItsDeadlineIsNotBegun) {
   EXPECT_THROW(past.get(), Timeout);
   EXPECT_EQ(counter.ask(&Counter::sum).get(), 0);
   EXPECT_EQ(counter.statistics().refused, 1u);
+  counter.stop().wait();
+  counter.join();
+}
+
+TEST_F(Actors, OneThatAlwaysFindsAMessageLetsOthersRun) {
+  struct Busy : Actor<Busy> {
+    uint64_t rounds = 0;
+    void go() {
+      ++rounds;
+      self().tell(&Busy::go);
+    }
+  };
+  auto busy = Busy::start();
+  busy.tell(&Busy::go);
+  auto counter = Counter::start(1);
+  EXPECT_EQ(counter.ask(&Counter::sum).get(), 1);
+  EXPECT_TRUE(busy.stop_urgently().get());
+  busy.join();
+  counter.stop().wait();
+  counter.join();
+}
+
+TEST_F(Actors, InAForkChildTheyAreNoMore) {
+  Event go;
+  auto counter = Counter::start();
+  counter.tell([&](Counter&) { go.wait(); });
+  auto waiting = counter.ask(&Counter::sum);
+  const pid_t child = fork();
+  if (child == 0) {
+    bool right = !counter.alive() && detail::ActorCore::count() == 0;
+    try {
+      waiting.get();
+      right = false;
+    } catch (const ActorDead&) {
+    }
+    counter.join();
+    _exit(right ? 0 : 1);
+  }
+  int status = -1;
+  until([&] { return waitpid(child, &status, WNOHANG) == child; });
+  EXPECT_EQ(status, 0);
+  go.set();
+  EXPECT_EQ(waiting.get(), 0);
   counter.stop().wait();
   counter.join();
 }

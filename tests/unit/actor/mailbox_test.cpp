@@ -42,7 +42,6 @@ TEST_F(Mailboxes, RaiseWhenFull) {
   auto asked = actor.ask(&Slow::work);
   EXPECT_THROW(actor.tell(&Slow::work), MailboxFull);
   EXPECT_THROW(actor.ask(&Slow::work), MailboxFull);
-  EXPECT_THROW(actor.stop(), MailboxFull);
   auto urgent = actor.stop_urgently();
   go_.set();
   EXPECT_TRUE(urgent.get());
@@ -61,6 +60,39 @@ TEST_F(Mailboxes, DropWhenFull) {
   until([&] { return handled_ == 2; });
   end(actor);
   EXPECT_EQ(handled_, 2);
+}
+
+TEST_F(Mailboxes, AlwaysHaveRoomForAStop) {
+  for (const Overflow overflow : {Overflow::kBlock, Overflow::kDrop, Overflow::kRaise}) {
+    go_.reset();
+    auto actor = start(1, overflow);
+    actor.tell(&Slow::work);
+    auto stopped = actor.stop();
+    go_.set();
+    EXPECT_TRUE(stopped.get());
+    actor.join();
+    EXPECT_FALSE(actor.alive());
+    EXPECT_EQ(actor.statistics().refused, 0u);
+  }
+}
+
+// A sender that waits, is woken, and finds the room taken by another that never waits.
+TEST_F(Mailboxes, AWaiterThatWasOvertakenIsWokenAgain) {
+  auto actor = start(1, Overflow::kBlock);
+  actor.tell(&Slow::work);
+  bool sent = false;
+  auto waiter = spawn([&] {
+    actor.tell(&Slow::work);
+    sent = true;
+  });
+  until_parked(waiter);
+  // The handler that runs lets the next be taken; before the waiter runs this fills the room anew.
+  go_.set();
+  for (int i = 0; i < 50; ++i) actor.tell([](Slow&) {});
+  waiter.join();
+  EXPECT_TRUE(sent);
+  until([&] { return handled_ == 3; });
+  end(actor);
 }
 
 TEST_F(Mailboxes, BlockUntilThereIsRoom) {
