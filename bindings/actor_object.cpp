@@ -162,6 +162,10 @@ PyMessage* PyMessage::of(nb::handle message) {
 // --- The actor.
 
 constinit const detail::ActorType PyActor::kType{
+    // More than the interpreter's switch interval. An OS thread that wants the GIL asks for it when it has
+    // not been let
+    // go for so long; who lets it go for a moment every millisecond is never asked, and hardly ever gives it.
+    .turn = 6'000'000,
     .lost_at_fork = false,  // forget_parents(), with the GIL
     .enter = [](ActorCore& self) noexcept { take_gil(static_cast<PyActor&>(self).state_); },
     .leave = [](ActorCore&) noexcept { PyEval_SaveThread(); },

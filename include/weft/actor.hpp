@@ -188,6 +188,7 @@ class ActorOf final : public ActorCore {
   }
 
   static constexpr ActorType kType{
+      .turn = 1'000'000,
       .lost_at_fork = true,
       .enter = [](ActorCore&) noexcept {},
       .leave = [](ActorCore&) noexcept {},

@@ -18,9 +18,6 @@ namespace weft::detail {
 
 namespace {
 
-// How long an actor goes on while there are messages, at least one.
-constexpr Nanos kTurn = 1'000'000;
-
 // What is like nothing else that runs now.
 const void* this_runner() noexcept {
   const engine::Fiber* fiber = engine::Carrier::running_fiber();
@@ -192,7 +189,7 @@ ActorCore::Turn ActorCore::turn() noexcept {
     wake(&begun_);
   }
   lap_ = detail::now();
-  const Nanos end = lap_ + kTurn;
+  const Nanos end = lap_ + type_->turn;
   Turn turn = Turn::kMore;
   while (alive() && turn == Turn::kMore && lap_ < end) {
     if (Message* message = take()) {

@@ -43,6 +43,8 @@ enum class Handled : uint8_t {
 /// What the core must know of a kind of actor. All are called by what runs the actor, one at a time, between
 /// enter() and leave().
 struct ActorType {
+  /// How long an actor goes on while there are messages, before it lets others run.
+  Nanos turn;
   /// May messages be refused in a fork child at once? Else who made the type calls lose() there.
   bool lost_at_fork;
   void (*enter)(ActorCore& self) noexcept;
