@@ -2,7 +2,9 @@
 // program's, and with public headers alone.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cstdlib>
+#include <string_view>
 
 #include "weft/fiber.hpp"
 #include "weft/net/tcp.hpp"
@@ -24,6 +26,14 @@ class Shared : public testing::Test {
     if (backend == "epoll") options.backend = weft::RuntimeOptions::Backend::kEpoll;
     if (backend == "io_uring") options.backend = weft::RuntimeOptions::Backend::kIoUring;
     const weft::Runtime start(options);
+  }
+  // What was given up (a name that is looked for) ends by itself, and has memory until then.
+  void TearDown() override {
+    const auto limit = std::chrono::steady_clock::now() + 20s;
+    while (weft::Runtime::report().fibers_alive != 0) {
+      ASSERT_LT(std::chrono::steady_clock::now(), limit) << "a fiber was left behind";
+      weft::sleep(1ms);
+    }
   }
 };
 
