@@ -35,7 +35,7 @@ def test_benchmark_compares_both_sides(name):
 
 
 def test_every_benchmark_is_tested():
-    assert {script.stem for script in (ROOT / "bench").glob("*.py")} == set(FIGURES) | {"package"}
+    assert {script.stem for script in (ROOT / "bench").glob("*.py")} == set(FIGURES) | {"actors", "package"}
 
 
 def test_the_packages_benchmark_has_figures_for_all():
@@ -44,6 +44,15 @@ def test_the_packages_benchmark_has_figures_for_all():
     for operation in ("spawn", "pair", "channel", "select", "timeout", "map"):
         assert re.search(rf"^{operation} +[\d.]+", done.stdout, re.MULTILINE), done.stdout
     assert run(ROOT / "bench" / "package.py", "sqawn").returncode == 2
+
+
+def test_the_actors_benchmark_has_figures_for_all():
+    done = run(ROOT / "bench" / "actors.py", "--quick")
+    assert done.returncode == 0, done.stderr
+    for operation in ("tell", "ask", "fan_out", "ring", "start", "memory"):
+        assert re.search(rf"^{operation}( +-?[\d.]+){{3}}x", done.stdout, re.MULTILINE), done.stdout
+    for operation in ("call", "nested"):
+        assert re.search(rf"^{operation} +[\d.]+ .*-$", done.stdout, re.MULTILINE), done.stdout
 
 
 def test_benchmark_without_weft_says_how_to_get_it():
