@@ -188,8 +188,9 @@ constinit const detail::ActorType PyActor::kType{
         },
 };
 
-PyActor::PyActor(nb::handle actor, const Mailbox& mailbox)
+PyActor::PyActor(nb::handle actor, const Mailbox& mailbox, Isolation isolation)
     : ActorCore(kType, &destroy, mailbox),
+      isolation_(isolation),
       class_(Py_NewRef(reinterpret_cast<PyObject*>(Py_TYPE(actor.ptr())))),
       weak_(PyWeakref_NewRef(actor.ptr(), nullptr)) {
   if (!weak_) {
@@ -277,6 +278,7 @@ bool PyActor::send(PyMessage* message, std::optional<Seconds> timeout, bool urge
 void PyActor::tell(PyMessage* message, std::optional<Seconds> timeout, bool urgent) {
   Outcome outcome;
   try {
+    if (isolation_ != Isolation::kShare) isolate(*message, isolation_);
     if (send(message, timeout, urgent, &outcome)) return;
   } catch (...) {
     PyMessage::drop(message);
@@ -365,6 +367,17 @@ PyObject* PyActor::perform(PyMessage& message) {
   Py_RETURN_NONE;
 }
 
+// What is sent back instead; null with an exception. Takes `answer`.
+PyObject* PyActor::isolate_answer(PyObject* answer) {
+  const nb::object taken = nb::steal(answer);
+  try {
+    return isolated(taken, isolation_).release().ptr();
+  } catch (nb::python_error& error) {
+    error.restore();
+    return nullptr;
+  }
+}
+
 Handled PyActor::handle_message(PyMessage& message) {
   FutureObject* reply = message.reply ? nb::inst_ptr<FutureObject>(message.reply) : nullptr;
   if (reply && reply->cancelled()) {
@@ -373,6 +386,7 @@ Handled PyActor::handle_message(PyMessage& message) {
   }
   answering_ = reply;
   PyObject* result = perform(message);
+  if (result && reply && isolation_ != Isolation::kShare) result = isolate_answer(result);
   answering_ = nullptr;
   if (interrupted_) {
     interrupted_ = false;

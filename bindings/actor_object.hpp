@@ -42,9 +42,17 @@ struct PyMessage final : detail::Message {
   PyObject* reply = nullptr;      // a FutureObject, or null
 };
 
+/// What becomes of messages to an actor, and of its answers.
+enum class Isolation : uint8_t { kShare, kCopy, kFreeze };
+/// Raises ValueError.
+Isolation isolation_of(const char* name);
+/// Raises TypeError for what cannot be copied, or frozen.
+nb::object isolated(nb::handle object, Isolation how);
+void isolate(PyMessage& message, Isolation how);
+
 class PyActor final : public detail::ActorCore {
  public:
-  PyActor(nb::handle actor, const Mailbox& mailbox);
+  PyActor(nb::handle actor, const Mailbox& mailbox, Isolation isolation);
 
   /// `core` if it is of this kind, else null.
   static PyActor* of(detail::ActorCore& core) noexcept;
@@ -96,11 +104,13 @@ class PyActor final : public detail::ActorCore {
 
   bool send(PyMessage* message, std::optional<Seconds> timeout, bool urgent, Outcome* outcome);
   PyObject* perform(PyMessage& message);
+  PyObject* isolate_answer(PyObject* answer);
   bool begin();
   detail::Handled handle_message(PyMessage& message);
   void report_failure();
   void end();
 
+  const Isolation isolation_;
   PyObject* class_;
   PyObject* weak_;                     // to the instance
   PyObject* held_ = nullptr;           // the instance

@@ -113,7 +113,7 @@ Overflow overflow_of(const char* policy) {
   raise_error(PyExc_ValueError, "mailbox_policy must be 'block', 'drop' or 'raise'");
 }
 
-nb::object make_cell(nb::handle actor, nb::handle size, const char* policy) {
+nb::object make_cell(nb::handle actor, nb::handle size, const char* policy, const char* isolation) {
   Mailbox mailbox;
   mailbox.overflow = overflow_of(policy);
   if (!size.is_none()) {
@@ -123,7 +123,8 @@ nb::object make_cell(nb::handle actor, nb::handle size, const char* policy) {
     if (items < 1) raise_error(PyExc_ValueError, "mailbox_size must be 1 or more, or None for no limit");
     mailbox.capacity = static_cast<size_t>(items);
   }
-  return nb::cast(new ActorCell(*new PyActor(actor, mailbox)), nb::rv_policy::take_ownership);
+  return nb::cast(new ActorCell(*new PyActor(actor, mailbox, isolation_of(isolation))),
+                  nb::rv_policy::take_ownership);
 }
 
 nb::object ask(const ActorRefObject& self, nb::handle message, bool block, std::optional<Seconds> timeout,
@@ -336,7 +337,7 @@ void add_actors(nb::module_& m) {
     return ActorRefObject::make(self.core());
   });
   m.def("_make_actor", &make_cell, nb::arg("actor"), nb::arg("mailbox_size").none(),
-        nb::arg("mailbox_policy"));
+        nb::arg("mailbox_policy"), nb::arg("message_isolation"));
   m.def("_hold_actor", [](nb::handle reference_) { core_of(reference_).hold_instance(); });
   m.def("_run_actor", [](nb::handle reference_) { core_of(reference_).run_here(); });
   m.def("_start_actor", [](nb::handle reference_, const std::string& name, bool daemon) {

@@ -41,6 +41,10 @@ class Actor(abc.ABC):
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         """Called by start() where start() is called, with what that is given. The actor exists, and does not run."""
 
+    message_isolation: ClassVar[Literal["share", "copy", "freeze"]] = "share"
+    """What becomes of messages and answers: handed over as they are, copied by copy.deepcopy(), or made unchangeable:
+    lists become tuples, dictionaries mapping proxies, sets frozensets. What cannot be is refused with TypeError."""
+
     @classmethod
     def start(cls: type[A], *args: Any, **kwargs: Any) -> ActorRef[A]:
         """Make an actor with these arguments, have it run, and return a reference to it.
@@ -72,7 +76,7 @@ class Actor(abc.ABC):
         attributes = vars(self)
         ref: ActorRef[A] | None = attributes.get("_actor_ref")
         if ref is None:  # here and not in a constructor, which the other bases may not call
-            cell = _weft._make_actor(self, self.mailbox_size, self.mailbox_policy)
+            cell = _weft._make_actor(self, self.mailbox_size, self.mailbox_policy, self.message_isolation)
             ref = attributes["_actor_ref"] = cell.reference()
             attributes["_actor_cell"] = cell
         return ref
