@@ -27,7 +27,7 @@ bool in_timeout_scope() noexcept {
 }
 
 PyObject* queue_full() {
-  static PyObject* type = nb::object(nb::module_::import_("queue").attr("Full")).release().ptr();
+  static PyObject* type = imported("queue", "Full");
   return type;
 }
 
@@ -99,8 +99,7 @@ nb::object FutureObject::get(std::optional<Seconds> timeout) {
     case Kind::kPending:
       break;
   }
-  if (!settable_)
-    raise_error(PyExc_NotImplementedError, "a weft.actor.Future is abstract: use ThreadingFuture");
+  require_settable();
   const Nanos deadline = std::min(deadline_of(timeout), deadline_);
   // With a time limit, of whatever kind, it is no deadlock: it ends.
   PyActor* self = deadline == detail::kNever && !in_timeout_scope() ? PyActor::running_here() : nullptr;
@@ -119,9 +118,6 @@ nb::object FutureObject::get(std::optional<Seconds> timeout) {
     raise_text(actor_names.timeout, "the deadline of the message has passed");
   if (outcome == Outcome::kTimeout) raise_timeout(*timeout);
   raise_outcome(outcome);
-  // In a fork child nobody is left who would set it.
-  if (kind_ == Kind::kPending)
-    raise_text(actor_names.dead, "the actor did not survive the fork of this process");
   return get(timeout);
 }
 
@@ -198,7 +194,7 @@ nb::object FutureObject::derived_value(std::optional<Seconds> timeout) {
       return kept;
     }
     case Derived::kReduce: {
-      static PyObject* reduce = nb::object(nb::module_::import_("functools").attr("reduce")).release().ptr();
+      static PyObject* reduce = imported("functools", "reduce");
       return nb::borrow(reduce)(function, answer_of(0), *nb::borrow<nb::tuple>(arguments_));
     }
     case Derived::kStopped:
@@ -215,9 +211,13 @@ nb::object FutureObject::derived_value(std::optional<Seconds> timeout) {
   return nb::none();
 }
 
-void FutureObject::require_unset() const {
+void FutureObject::require_settable() const {
   if (!settable_)
     raise_error(PyExc_NotImplementedError, "a weft.actor.Future is abstract: use ThreadingFuture");
+}
+
+void FutureObject::require_unset() const {
+  require_settable();
   if (kind_ != Kind::kPending)
     raise_text(queue_full(), "the future has a value, an exception or a get hook already");
 }

@@ -55,6 +55,7 @@ class FutureObject {
   enum class Kind : uint8_t { kPending, kValue, kError, kHook };
 
   void finish(Kind kind);
+  void require_settable() const;
   void require_unset() const;
   void forbid_deadlock() const;
   nb::object run_hook(std::optional<Seconds> timeout);

@@ -8,10 +8,6 @@ namespace weft::python {
 
 namespace {
 
-PyObject* copy_module_function(const char* name) {
-  return nb::object(nb::module_::import_("copy").attr(name)).release().ptr();
-}
-
 // "list" of a list; with its module where it is not built in.
 std::string type_name(PyObject* object) {
   nb::handle type(reinterpret_cast<PyObject*>(Py_TYPE(object)));
@@ -21,7 +17,7 @@ std::string type_name(PyObject* object) {
 }
 
 nb::object copied(nb::handle object) {
-  static PyObject* deepcopy = copy_module_function("deepcopy");
+  static PyObject* deepcopy = imported("copy", "deepcopy");
   nb::object copy = nb::steal(PyObject_CallOneArg(deepcopy, object.ptr()));
   if (copy.is_valid()) return copy;
   if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw nb::python_error();
@@ -103,7 +99,7 @@ nb::object frozen_slowly(nb::handle object) {
     if (PyDict_Update(copy.ptr(), it) != 0) throw nb::python_error();
     return nb::steal(PyDictProxy_New(frozen_values(copy).ptr()));
   }
-  static PyObject* enumeration = nb::object(nb::module_::import_("enum").attr("Enum")).release().ptr();
+  static PyObject* enumeration = imported("enum", "Enum");
   if (PyObject_IsInstance(it, enumeration) == 1 || is_frozen_dataclass(object)) return nb::borrow(object);
   raise_text(PyExc_TypeError,
              "a message cannot be frozen: " + type_name(it) +

@@ -24,22 +24,34 @@ std::unordered_map<PyThreadState*, PyActor*> g_running;
 // Actors on fibers that keep the program from ending.
 std::atomic<uint32_t> g_foreground{0};
 
-// Calls a function of weft.actor._hooks; what it raises is reported. Keeps what is being raised.
+// Calls a function of weft.actor._hooks; what it raises is reported.
 void hook(const char* name, std::initializer_list<PyObject*> arguments) {
-  PyObject* pending = take_exception();
   PyObject* function = PyObject_GetAttrString(actor_names.hooks, name);
   PyObject* answer =
       function ? PyObject_Vectorcall(function, arguments.begin(), arguments.size(), nullptr) : nullptr;
   if (!answer) PyErr_WriteUnraisable(function);
   Py_XDECREF(answer);
   Py_XDECREF(function);
-  if (pending) {
-    set_exception(pending);
-    Py_DECREF(pending);
+}
+
+// Lets go of what a method of the actor's returned; where it raised instead (null), has that logged, and is
+// false.
+bool succeeded(PyObject* actor, PyObject* answer) {
+  if (answer) {
+    Py_DECREF(answer);
+    return true;
   }
+  PyObject* error = take_exception();
+  hook("unhandled", {actor, error});
+  Py_DECREF(error);
+  return false;
 }
 
 }  // namespace
+
+PyObject* imported(const char* module, const char* name) {
+  return nb::object(nb::module_::import_(module).attr(name)).release().ptr();
+}
 
 void raise_text(PyObject* type, const std::string& text) {
   PyErr_SetString(type, text.c_str());
@@ -163,8 +175,8 @@ PyMessage* PyMessage::of(nb::handle message) {
 
 constinit const detail::ActorType PyActor::kType{
     // More than the interpreter's switch interval. An OS thread that wants the GIL asks for it when it has
-    // not been let
-    // go for so long; who lets it go for a moment every millisecond is never asked, and hardly ever gives it.
+    // not been let go for so long; who lets it go for a moment every millisecond is never asked, and hardly
+    // ever gives it.
     .turn = 6'000'000,
     .lost_at_fork = false,  // forget_parents(), with the GIL
     .enter = [](ActorCore& self) noexcept { take_gil(static_cast<PyActor&>(self).state_); },
@@ -322,15 +334,7 @@ void PyActor::interrupt_for(const FutureObject& reply) noexcept {
 }
 
 bool PyActor::begin() {
-  PyObject* answer = PyObject_CallMethod(held_, "on_start", nullptr);
-  if (answer) {
-    Py_DECREF(answer);
-    return true;
-  }
-  PyObject* error = take_exception();
-  hook("unhandled", {held_, error});
-  Py_DECREF(error);
-  return false;
+  return succeeded(held_, PyObject_CallMethod(held_, "on_start", nullptr));
 }
 
 // What the message asks for. A new reference, or null with an exception.
@@ -442,25 +446,14 @@ void PyActor::report_failure() {
                           traceback ? traceback : Py_None);
   PyErr_SetHandledException(handled);
   Py_XDECREF(handled);
-  if (!answer) {
-    PyObject* another = take_exception();
-    hook("unhandled", {held_, another});
-    Py_DECREF(another);
-  }
-  Py_XDECREF(answer);
+  succeeded(held_, answer);
   Py_XDECREF(traceback);
   Py_DECREF(error);
 }
 
 void PyActor::end() {
   hook("stopped", {held_});
-  PyObject* answer = PyObject_CallMethod(held_, "on_stop", nullptr);
-  if (!answer) {
-    PyObject* error = take_exception();
-    hook("unhandled", {held_, error});
-    Py_DECREF(error);
-  }
-  Py_XDECREF(answer);
+  succeeded(held_, PyObject_CallMethod(held_, "on_stop", nullptr));
 }
 
 // --- What it runs on.

@@ -142,6 +142,8 @@ auto sheltered(F&& function) noexcept {
   }
 }
 
+/// What a module has by that name; a reference that is kept for good.
+PyObject* imported(const char* module, const char* name);
 /// Raises an exception of that type with a text.
 [[noreturn]] void raise_text(PyObject* type, const std::string& text);
 /// The attribute at the end of a path.

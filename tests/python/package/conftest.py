@@ -2,6 +2,9 @@
 
 import gc
 import os
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 
@@ -57,6 +60,17 @@ def run(request):
 
 async def _nothing():
     pass
+
+
+@pytest.fixture
+def run_program():
+    """run_program(text): a program of its own, by this interpreter."""
+
+    def run(text):
+        return subprocess.run([sys.executable, "-c", textwrap.dedent(text)], capture_output=True, text=True, timeout=60,
+                              check=False)
+
+    return run
 
 
 @pytest.fixture

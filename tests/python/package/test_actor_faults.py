@@ -2,9 +2,7 @@
 
 import gc
 import os
-import subprocess
 import sys
-import textwrap
 import threading
 import types
 import weakref
@@ -44,11 +42,6 @@ def echo(kind):
     yield ref
     ref.stop()
     assert ActorRegistry.get_all() == []
-
-
-def run_program(text):
-    return subprocess.run([sys.executable, "-c", textwrap.dedent(text)], capture_output=True, text=True, timeout=60,
-                          check=False)
 
 
 def test_who_has_its_answer_waits_for_nobody(kind):
@@ -229,7 +222,7 @@ def test_an_exception_that_was_raised_keeps_nothing(echo):
 
 
 @pytest.mark.parametrize("base", ["Actor", "ThreadingActor"])
-def test_an_exception_after_the_actor_began(base):
+def test_an_exception_after_the_actor_began(run_program, base):
     done = run_program(f"""
         import weft, weft.actor
         class A(weft.actor.{base}):
@@ -249,7 +242,7 @@ def test_an_exception_after_the_actor_began(base):
     assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\nit runs True\n", "")
 
 
-def test_the_end_of_a_program_whose_daemons_work():
+def test_the_end_of_a_program_whose_daemons_work(run_program):
     done = run_program("""
         import logging, time, weft.actor
         logging.basicConfig(level=logging.INFO, stream=open("/dev/null", "w"))
@@ -267,7 +260,7 @@ def test_the_end_of_a_program_whose_daemons_work():
 
 
 @pytest.mark.parametrize("hook", ["on_stop", "on_failure"])
-def test_the_program_waits_for_the_last_hook(hook):
+def test_the_program_waits_for_the_last_hook(run_program, hook):
     done = run_program(f"""
         import weft, weft.actor
         class A(weft.actor.Actor):
@@ -299,7 +292,7 @@ def test_a_fork_child_has_no_actors(echo):
     assert echo.ask("parent") == "parent"
 
 
-def test_a_fork_child_ends():
+def test_a_fork_child_ends(run_program):
     done = run_program("""
         import multiprocessing, weft.actor
         class A(weft.actor.Actor):
@@ -421,7 +414,7 @@ def test_a_base_exception_stops_all_who_wait_for_it(until):
     assert not other.is_alive()
 
 
-def test_ctrl_c_reaches_main_while_an_actor_computes():
+def test_ctrl_c_reaches_main_while_an_actor_computes(run_program):
     done = run_program("""
         import os, signal, weft.actor
         signal.signal(signal.SIGINT, signal.default_int_handler)

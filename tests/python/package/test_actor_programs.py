@@ -1,19 +1,10 @@
 """Actors in programs of their own: how these end, and what they may do before a runtime runs."""
 
-import subprocess
-import sys
-import textwrap
-
 import pytest
 
 
-def run_program(text, **options):
-    return subprocess.run([sys.executable, "-c", textwrap.dedent(text)], capture_output=True, text=True, timeout=60,
-                          check=False, **options)
-
-
 @pytest.mark.parametrize("base", ["Actor", "ThreadingActor"])
-def test_a_program_ends_when_its_actors_have(base):
+def test_a_program_ends_when_its_actors_have(run_program, base):
     done = run_program(f"""
         import weft.actor
         class A({'weft.actor.' + base}):
@@ -29,7 +20,7 @@ def test_a_program_ends_when_its_actors_have(base):
 
 
 @pytest.mark.parametrize("base", ["Actor", "ThreadingActor"])
-def test_a_daemon_does_not_keep_the_program(base):
+def test_a_daemon_does_not_keep_the_program(run_program, base):
     done = run_program(f"""
         import weft.actor
         class A({'weft.actor.' + base}):
@@ -43,7 +34,7 @@ def test_a_daemon_does_not_keep_the_program(base):
     assert (done.returncode, done.stdout, done.stderr) == (0, "answer\n", "")
 
 
-def test_ask_on_an_os_thread_where_no_runtime_runs():
+def test_ask_on_an_os_thread_where_no_runtime_runs(run_program):
     done = run_program("""
         import threading, weft, weft.actor
         class A(weft.actor.ThreadingActor):
@@ -67,7 +58,7 @@ def test_ask_on_an_os_thread_where_no_runtime_runs():
     assert (done.returncode, done.stdout, done.stderr) == (0, "answer False\nTrue\n[]\n", "")
 
 
-def test_ctrl_c_ends_a_wait_for_an_answer():
+def test_ctrl_c_ends_a_wait_for_an_answer(run_program):
     done = run_program("""
         import os, signal, threading, weft.actor
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -86,7 +77,7 @@ def test_ctrl_c_ends_a_wait_for_an_answer():
     assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
 
-def test_pykka_by_name():
+def test_pykka_by_name(run_program):
     done = run_program("""
         import weft.actor
         weft.actor.install_as_pykka()

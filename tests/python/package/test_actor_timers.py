@@ -1,9 +1,6 @@
 """weft.actor: messages that come later."""
 
 import gc
-import subprocess
-import sys
-import textwrap
 import time
 import weakref
 
@@ -99,8 +96,8 @@ def test_periods_that_are_none(clock, period, error):
         clock.tell_every(period, "tick")
 
 
-def test_a_program_ends_with_timers_pending():
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent("""
+def test_a_program_ends_with_timers_pending(run_program):
+    done = run_program("""
         import weft.actor
         class A(weft.actor.Actor):
             use_daemon_thread = True
@@ -109,5 +106,5 @@ def test_a_program_ends_with_timers_pending():
             ref.tell_every(0.0001, "tick")
         ref.tell_after(3600, "never")
         print("ends")
-    """)], capture_output=True, text=True, timeout=60, check=False)
+    """)
     assert (done.returncode, done.stdout, done.stderr) == (0, "ends\n", "")
