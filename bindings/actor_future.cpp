@@ -60,6 +60,12 @@ nb::object FutureObject::make(PyActor* source) {
   return self;
 }
 
+void FutureObject::redirect(PyActor& source) noexcept {
+  if (!source_) return;  // it was settled
+  source.retain();
+  std::exchange(source_, &source)->release();
+}
+
 nb::object FutureObject::make_like(nb::handle future) {
   PyTypeObject* type = Py_TYPE(future.ptr());
   if (type == g_type) return make();
@@ -445,6 +451,22 @@ void add_actor_futures(nb::module_& m) {
       .def(
           "__deepcopy__", [](nb::handle self, nb::handle) { return nb::borrow(self); }, nb::arg("memo"),
           nb::sig("def __deepcopy__(self, memo: object) -> Future[T_co]"))
+      .def(
+          "__reduce__",
+          [](nb::handle) -> nb::object {
+            raise_error(PyExc_TypeError,
+                        "a weft.actor.Future cannot be sent to another process: send what its get() returns");
+          },
+          nb::sig("def __reduce__(self) -> NoReturn"))
+      .def(
+          "_settle",
+          [](FutureObject& self, nb::object value) {
+            const bool pending = !self.done();
+            self.settle(std::move(value));
+            return pending;
+          },
+          nb::arg("value").none())
+      .def("_settle_error", [](FutureObject& self, nb::handle error) { self.settle_error(error.ptr()); })
       .def("__repr__", [](nb::handle) { return "<pykka.Future>"; });
   nb::class_<ThreadingFutureObject, FutureObject> type(
       m, "ThreadingFuture", nb::type_slots(g_slots), nb::is_generic(), nb::is_weak_referenceable(),

@@ -20,6 +20,8 @@ class FutureObject {
   /// A new weft.actor.ThreadingFuture. `source`: who is going to set it; null: anybody.
   static nb::object make(PyActor* source = nullptr);
   static nb::object make_like(nb::handle future);
+  /// Another actor is going to set it than was thought.
+  void redirect(PyActor& source) noexcept;
 
   nb::object get(std::optional<Seconds> timeout);
   void set(nb::handle value);

@@ -6,15 +6,14 @@
 
 namespace weft::python {
 
-namespace {
-
-// "list" of a list; with its module where it is not built in.
 std::string type_name(PyObject* object) {
   nb::handle type(reinterpret_cast<PyObject*>(Py_TYPE(object)));
   const std::string module = nb::str(type.attr("__module__")).c_str();
   const std::string name = nb::str(type.attr("__qualname__")).c_str();
   return module == "builtins" ? name : module + "." + name;
 }
+
+namespace {
 
 nb::object copied(nb::handle object) {
   static PyObject* deepcopy = imported("copy", "deepcopy");

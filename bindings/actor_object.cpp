@@ -4,11 +4,10 @@
 
 #include <cerrno>
 #include <cstring>
-#include <unordered_map>
 #include <utility>
-#include <vector>
 
-#include "weft/detail/task.hpp"
+#include "actor_value.hpp"
+#include "weft/any_actor.hpp"
 
 namespace weft::python {
 
@@ -18,12 +17,6 @@ ActorNames actor_names;
 
 namespace {
 
-// Guarded by the GIL: the actors by the threads of control that they have.
-std::unordered_map<PyThreadState*, PyActor*> g_running;
-
-// Actors on fibers that keep the program from ending.
-std::atomic<uint32_t> g_foreground{0};
-
 // Calls a function of weft.actor._hooks; what it raises is reported.
 void hook(const char* name, std::initializer_list<PyObject*> arguments) {
   PyObject* function = PyObject_GetAttrString(actor_names.hooks, name);
@@ -32,19 +25,6 @@ void hook(const char* name, std::initializer_list<PyObject*> arguments) {
   if (!answer) PyErr_WriteUnraisable(function);
   Py_XDECREF(answer);
   Py_XDECREF(function);
-}
-
-// Lets go of what a method of the actor's returned; where it raised instead (null), has that logged, and is
-// false.
-bool succeeded(PyObject* actor, PyObject* answer) {
-  if (answer) {
-    Py_DECREF(answer);
-    return true;
-  }
-  PyObject* error = take_exception();
-  hook("unhandled", {actor, error});
-  Py_DECREF(error);
-  return false;
 }
 
 }  // namespace
@@ -67,50 +47,47 @@ PyObject* attribute_at(PyObject* root, PyObject* path, Py_ssize_t length) noexce
 
 // --- Messages.
 
-namespace {
-
-/// Runs Python code for a message or an actor whose end comes anywhere: without the GIL, or amid an
-/// exception.
-template <typename F>
-void apart(F&& function) noexcept {
-  if (!Py_IsInitialized()) return;
-  sheltered([&] {
-    const PyGILState_STATE state = PyGILState_Ensure();
-    PyObject* pending = take_exception();
-    function();
-    if (pending) {
-      set_exception(pending);
-      Py_DECREF(pending);
-    }
-    PyGILState_Release(state);
-  });
-}
-
-PyObject* refusal(detail::ActorCore& core, detail::Refusal why) {
-  const std::string text = static_cast<PyActor&>(core).text();
+PyObject* refusal(const std::string& actor, detail::Refusal why) {
+  PyObject* error = nullptr;
   switch (why) {
     case detail::Refusal::kDropped:
-      return PyObject_CallFunction(actor_names.full, "s",
-                                   ("the mailbox of " + text + " is full, and drops messages").c_str());
-    case detail::Refusal::kExpired:
-      return PyObject_CallFunction(
-          actor_names.timeout, "s",
-          ("the deadline of the message passed before " + text + " came to it").c_str());
-    case detail::Refusal::kStopped:
+      error = PyObject_CallFunction(actor_names.full, "s",
+                                    ("the mailbox of " + actor + " is full, and drops messages").c_str());
       break;
+    case detail::Refusal::kExpired:
+      error = PyObject_CallFunction(
+          actor_names.timeout, "s",
+          ("the deadline of the message passed before " + actor + " came to it").c_str());
+      break;
+    case detail::Refusal::kStopped:
+      error = PyObject_CallFunction(actor_names.dead, "s",
+                                    (actor + " stopped before handling the message").c_str());
   }
-  return PyObject_CallFunction(actor_names.dead, "s",
-                               (text + " stopped before handling the message").c_str());
+  return error ? error : take_exception();
+}
+
+namespace {
+
+void report_dead_letter(PyMessage& message, PyActor& actor, detail::Refusal why) {
+  constexpr const char* kReasons[] = {"stopped", "full", "expired"};
+  const nb::object handler = nb::borrow(actor_names.dead_letter_handler);  // it may be replaced meanwhile
+  const nb::object content = message.as_sent(), reference = ActorRefObject::make(actor);
+  if (content.is_valid())
+    hook("dead_letter",
+         {handler.ptr(), content.ptr(), reference.ptr(), nb::str(kReasons[static_cast<int>(why)]).ptr()});
+  else
+    PyErr_WriteUnraisable(nullptr);
 }
 
 void refuse(detail::Message& m, detail::ActorCore& core, detail::Refusal why) noexcept {
   apart([&] {
     auto& message = static_cast<PyMessage&>(m);
     if (message.reply) {
-      PyObject* error = refusal(core, why);
-      if (!error) error = take_exception();
+      PyObject* error = refusal(static_cast<PyActor&>(core).text(), why);
       nb::inst_ptr<FutureObject>(message.reply)->settle_error(error);
       Py_DECREF(error);
+    } else if (actor_names.dead_letter_handler) {
+      report_dead_letter(message, static_cast<PyActor&>(core), why);
     }
     PyMessage::drop(&message);
   });
@@ -141,6 +118,24 @@ void PyMessage::drop(PyMessage* message) {
   PyObject* const all[] = {message->content, message->arguments, message->keywords, message->reply};
   delete message;
   for (PyObject* each : all) Py_XDECREF(each);
+}
+
+nb::object PyMessage::as_sent() const {
+  switch (kind) {
+    case Kind::kCall: {
+      nb::object named = keywords ? nb::borrow(keywords) : nb::object(nb::dict());
+      return nb::steal(
+          PyObject_CallFunctionObjArgs(actor_names.call, content, arguments, named.ptr(), nullptr));
+    }
+    case Kind::kGet:
+      return nb::steal(PyObject_CallOneArg(actor_names.get, content));
+    case Kind::kSet:
+      return nb::steal(PyObject_CallFunctionObjArgs(actor_names.set, content, arguments, nullptr));
+    case Kind::kOrdinary:
+    case Kind::kStop:
+      break;
+  }
+  return nb::borrow(content);
 }
 
 PyMessage* PyMessage::of(nb::handle message) {
@@ -179,25 +174,49 @@ constinit const detail::ActorType PyActor::kType{
     // ever gives it.
     .turn = 6'000'000,
     .lost_at_fork = false,  // forget_parents(), with the GIL
-    .enter = [](ActorCore& self) noexcept { take_gil(static_cast<PyActor&>(self).state_); },
-    .leave = [](ActorCore&) noexcept { PyEval_SaveThread(); },
+    .enter = [](ActorCore& self, void* worker) noexcept { static_cast<PyActor&>(self).enter(worker); },
+    .leave = [](ActorCore& self) noexcept { static_cast<PyActor&>(self).leave(); },
     .begin =
         [](ActorCore& self) noexcept {
           return sheltered([&] { return static_cast<PyActor&>(self).begin(); });
+        },
+    .renew =
+        [](ActorCore& self) noexcept {
+          return sheltered([&] { return static_cast<PyActor&>(self).renew(); });
         },
     .handle =
         [](ActorCore& self, detail::Message& message) noexcept {
           return sheltered(
               [&] { return static_cast<PyActor&>(self).handle_message(static_cast<PyMessage&>(message)); });
         },
+    .receive =
+        [](ActorCore& self, detail::ValueMessage& message) noexcept {
+          return sheltered([&] { return static_cast<PyActor&>(self).receive(message); });
+        },
     .failed =
         [](ActorCore& self) noexcept { sheltered([&] { static_cast<PyActor&>(self).report_failure(); }); },
+    .child_failed =
+        [](ActorCore& self, ActorCore& child) noexcept {
+          return sheltered(
+              [&] { return static_cast<PyActor&>(self).handle_failure_of(static_cast<PyActor&>(child)); });
+        },
+    .forget_failure =
+        [](ActorCore& self) noexcept { apart([&] { Py_CLEAR(static_cast<PyActor&>(self).error_); }); },
     .end = [](ActorCore& self) noexcept { sheltered([&] { static_cast<PyActor&>(self).end(); }); },
     .discard =
         [](ActorCore& self) noexcept {
           auto& actor = static_cast<PyActor&>(self);
-          sheltered([&] { Py_CLEAR(actor.held_); });
+          sheltered([&] {
+            Py_CLEAR(actor.held_);
+            Py_CLEAR(actor.arguments_);
+            Py_CLEAR(actor.keywords_);
+            actor.call_watchers();
+          });
         },
+    .name = [](const ActorCore& self) noexcept -> const char* {
+      return reinterpret_cast<PyTypeObject*>(static_cast<const PyActor&>(self).class_)->tp_name;
+    },
+    .methods = nullptr,
 };
 
 PyActor::PyActor(nb::handle actor, const Mailbox& mailbox, Isolation isolation)
@@ -214,7 +233,8 @@ PyActor::PyActor(nb::handle actor, const Mailbox& mailbox, Isolation isolation)
 void PyActor::destroy(Completion& self) noexcept {
   apart([&] {
     auto* actor = static_cast<PyActor*>(&self);
-    PyObject* const all[] = {actor->class_, actor->weak_, actor->held_, actor->error_};
+    PyObject* const all[] = {actor->class_,    actor->weak_,  actor->held_, actor->arguments_,
+                             actor->keywords_, actor->error_, actor->peer_, actor->watchers_};
     delete actor;
     for (PyObject* each : all) Py_XDECREF(each);
   });
@@ -224,12 +244,8 @@ PyActor* PyActor::of(detail::ActorCore& core) noexcept {
   return &core.type() == &kType ? static_cast<PyActor*>(&core) : nullptr;
 }
 
-PyActor* PyActor::running_here() noexcept {
-  const auto found = g_running.find(PyThreadState_Get());
-  return found == g_running.end() ? nullptr : found->second;
-}
-
 nb::object PyActor::actor() const {
+  if (peer_ || foreign_) return nb::none();
 #if PY_VERSION_HEX >= 0x030d0000
   PyObject* instance = nullptr;
   PyWeakref_GetRef(weak_, &instance);
@@ -240,63 +256,57 @@ nb::object PyActor::actor() const {
 }
 
 std::string PyActor::urn() const {
-  constexpr char kDigits[] = "0123456789abcdef";
-  std::string text = "urn:uuid:";
-  for (int i = 0; i < 16; ++i) {
-    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
-    text += kDigits[uuid()[i] >> 4];
-    text += kDigits[uuid()[i] & 15];
-  }
-  return text;
+  return detail::urn_of(*this);
 }
 
 std::string PyActor::text() const {
+  if (foreign_) return text_of(*foreign_);
+  if (peer_) return nb::cast<nb::str>(nb::handle(peer_).attr("text")).c_str();
   nb::object name = nb::handle(class_).attr("__name__");
   return std::string(nb::cast<nb::str>(name).c_str()) + " (" + urn() + ")";
 }
 
-void PyActor::hold_instance() {
+void PyActor::hold_instance(nb::handle arguments, nb::handle keywords) {
   nb::object instance = actor();
-  if (!held_ && !instance.is_none()) held_ = instance.release().ptr();
+  if (held_ || instance.is_none()) return;
+  held_ = instance.release().ptr();
+  if (!arguments.is_none()) {
+    arguments_ = Py_NewRef(arguments.ptr());
+    keywords_ = Py_NewRef(keywords.ptr());
+  }
+}
+
+void PyActor::set_actor_class(nb::handle actor_class) {
+  Py_SETREF(class_, Py_NewRef(actor_class.ptr()));
 }
 
 void PyActor::wait_until_begun() {
+  if (peer_ && !running_here()) nb::handle(peer_).attr("wait_until_begun")();
   if (begun() || !held_ || running_here()) return;  // actors that wait so for each other would do it for ever
   ensure_runtime_on_main();
   raise_outcome(blocking([&] { return wait_begun(detail::kNever); }));
 }
 
 void PyActor::give_up() noexcept {
-  if (abandon()) Py_CLEAR(held_);
-}
-
-nb::dict PyActor::running() {
-  nb::dict names;
-  for (const auto& [state, actor] : g_running) names[nb::int_(state->thread_id)] = actor->text();
-  return names;
+  if (!abandon()) return;
+  Py_CLEAR(held_);
+  call_watchers();
 }
 
 // False: it was not taken; *outcome tells why.
-bool PyActor::send(PyMessage* message, std::optional<Seconds> timeout, bool urgent, Outcome* outcome) {
+bool PyActor::send(detail::Message& message, std::optional<Seconds> timeout, bool urgent, Outcome* outcome) {
   const Nanos deadline = deadline_of(timeout);
-  *outcome = ActorCore::send(*message, 0, urgent);  // mostly without letting the GIL go
-  if (*outcome == Outcome::kTimeout && overflow() == Overflow::kBlock) {
+  ActorCore& to = target();
+  *outcome = to.send(message, 0, urgent);  // mostly without letting the GIL go
+  if (*outcome == Outcome::kTimeout && to.overflow() == Overflow::kBlock) {
     ensure_runtime_on_main();
-    *outcome = blocking([&] { return ActorCore::send(*message, deadline, urgent); });
+    *outcome = blocking([&] { return to.send(message, deadline, urgent); });
   }
   return *outcome == Outcome::kReady;
 }
 
-void PyActor::tell(PyMessage* message, std::optional<Seconds> timeout, bool urgent) {
-  Outcome outcome;
-  try {
-    if (isolation_ != Isolation::kShare) isolate(*message, isolation_);
-    if (send(message, timeout, urgent, &outcome)) return;
-  } catch (...) {
-    PyMessage::drop(message);
-    throw;
-  }
-  PyMessage::drop(message);
+// To be called where it was not taken.
+void PyActor::raise_unsent(Outcome outcome) {
   if (outcome == Outcome::kClosed) raise_text(actor_names.dead, text() + " not found");
   if (outcome == Outcome::kTimeout) raise_text(actor_names.full, "the mailbox of " + text() + " is full");
   if (outcome == Outcome::kSelf)
@@ -304,11 +314,59 @@ void PyActor::tell(PyMessage* message, std::optional<Seconds> timeout, bool urge
                                        " is full, and the actor itself would wait for room in it: "
                                        "make it larger, or have it raise or drop");
   raise_outcome(outcome);
+  throw std::bad_alloc();
+}
+
+// Which of a pool's actors a message is for; this one where it is no pool, or an empty one.
+detail::Ref<PyActor> PyActor::receiver(const PyMessage& message) {
+  ActorCore* chosen = pool() && message.kind != PyMessage::Kind::kStop ? route() : nullptr;
+  return chosen ? detail::Ref<PyActor>::adopt(static_cast<PyActor*>(chosen))
+                : detail::Ref<PyActor>::share(*this);
+}
+
+nb::object PyActor::model() {
+  if (!pool()) return actor();
+  detail::Ref<PyActor> first;
+  for_each_child(
+      [](void* argument, ActorCore& child) {
+        auto& found = *static_cast<detail::Ref<PyActor>*>(argument);
+        if (!found) found = detail::Ref<PyActor>::share(static_cast<PyActor&>(child));
+      },
+      &first);
+  return first ? first->actor() : nb::none();
+}
+
+void PyActor::tell(PyMessage* message, std::optional<Seconds> timeout, bool urgent) {
+  if (const detail::Ref<PyActor> chosen = receiver(*message); chosen.get() != this)
+    return chosen->tell_here(message, timeout, urgent, this);
+  tell_here(message, timeout, urgent, nullptr);
+}
+
+// `pool`: which chose this actor, and may choose another, or null.
+void PyActor::tell_here(PyMessage* message, std::optional<Seconds> timeout, bool urgent, PyActor* pool) {
+  if (foreign_) return tell_foreign(message, timeout, urgent);
+  if (peer_) return forward(message, timeout, urgent);
+  Outcome outcome;
+  try {
+    if (isolation_ != Isolation::kShare) isolate(*message, isolation_);
+    if (send(*message, timeout, urgent, &outcome)) return;
+  } catch (...) {
+    PyMessage::drop(message);
+    throw;
+  }
+  if (pool && outcome == Outcome::kClosed)
+    if (const detail::Ref<PyActor> other = pool->receiver(*message); other.get() != pool) {
+      if (message->reply) nb::inst_ptr<FutureObject>(message->reply)->redirect(*other);
+      return other->tell_here(message, timeout, urgent, pool);
+    }
+  PyMessage::drop(message);
+  raise_unsent(outcome);
 }
 
 nb::object PyActor::ask(PyMessage* message, std::optional<Seconds> timeout, bool urgent,
                         std::optional<Seconds> within) {
-  nb::object future = FutureObject::make(this);
+  const detail::Ref<PyActor> chosen = receiver(*message);
+  nb::object future = FutureObject::make(chosen.get());
   message->reply = nb::handle(future).inc_ref().ptr();
   if (within) {
     try {
@@ -320,7 +378,7 @@ nb::object PyActor::ask(PyMessage* message, std::optional<Seconds> timeout, bool
     nb::inst_ptr<FutureObject>(future)->set_deadline(message->deadline);
   }
   try {
-    tell(message, timeout, urgent);
+    chosen->tell_here(message, timeout, urgent, chosen.get() == this ? nullptr : this);
   } catch (nb::python_error& error) {
     // What the future has in Pykka; else it was the sending that did not end.
     if (!error.matches(actor_names.dead)) throw;
@@ -333,8 +391,44 @@ void PyActor::interrupt_for(const FutureObject& reply) noexcept {
   if (answering_ == &reply && !interrupted_) interrupted_ = interrupt();
 }
 
+// Lets go of what one of its methods returned; where it raised instead (null), has that logged, and is false.
+bool PyActor::succeeded(PyObject* answer) {
+  if (answer) {
+    Py_DECREF(answer);
+    return true;
+  }
+  PyObject* error = take_exception();
+  const nb::object self = held_ ? nb::borrow(held_) : ActorRefObject::make(*this);
+  hook("unhandled", {self.ptr(), error});
+  Py_XSETREF(error_, error);
+  return false;
+}
+
 bool PyActor::begin() {
-  return succeeded(held_, PyObject_CallMethod(held_, "on_start", nullptr));
+  return succeeded(PyObject_CallMethod(held_, "on_start", nullptr));
+}
+
+bool PyActor::renew() {
+  Py_CLEAR(held_);  // it may own what the next one needs
+  const nb::object self = ActorRefObject::make(*this);
+  PyObject* made = PyObject_CallMethod(actor_names.hooks, "renew", "OOOO", class_, self.ptr(), arguments_,
+                                       keywords_ ? keywords_ : Py_None);
+  PyObject* weak = made ? PyWeakref_NewRef(made, nullptr) : nullptr;
+  if (!weak) {
+    Py_XDECREF(made);
+    return succeeded(nullptr);
+  }
+  held_ = made;
+  Py_SETREF(weak_, weak);
+  return true;
+}
+
+// What a child failed with is what this one fails with, unless on_child_failure() says otherwise.
+Handled PyActor::handle_failure_of(PyActor& child) {
+  const nb::object reference = ActorRefObject::make(child);
+  PyObject* error = child.error_ ? child.error_ : Py_None;
+  PyObject* answer = PyObject_CallMethod(held_, "on_child_failure", "OO", reference.ptr(), error);
+  return succeeded(answer) ? Handled::kDone : Handled::kFailed;
 }
 
 // What the message asks for. A new reference, or null with an exception.
@@ -405,39 +499,46 @@ Handled PyActor::handle_message(PyMessage& message) {
     return Handled::kDone;
   }
   PyObject* error = take_exception();
-  Handled how = Handled::kDone;
-  if (!PyErr_GivenExceptionMatches(error, PyExc_Exception) &&
-      !PyErr_GivenExceptionMatches(error, exceptions.cancelled)) {
-    // Such as KeyboardInterrupt: all are to stop.
-    hook("fatal", {held_, error});
-    if (mark_stopped()) end();
-    if (reply) reply->settle_error(error);
-    hook("stop_all", {});
-    how = Handled::kStop;
-  } else if (reply) {
-    if (message.deadline <= detail::now() &&
-        Py_TYPE(error) == reinterpret_cast<PyTypeObject*>(exceptions.timeout)) {
-      // Of the scope that the message's deadline made: what get() would raise.
-      PyObject* timeout =
-          PyObject_CallFunction(actor_names.timeout, "s", "the deadline of the message has passed");
-      if (!timeout) timeout = take_exception();
-      PyException_SetCause(timeout, error);
-      error = timeout;
-    }
-    hook("returned", {held_, error});
-    reply->settle_error(error);
-  } else {
-    hook("unhandled", {held_, error});
-    Py_XSETREF(error_, Py_NewRef(error));
-    how = Handled::kFailed;
+  if (reply && message.deadline <= detail::now() &&
+      Py_TYPE(error) == reinterpret_cast<PyTypeObject*>(exceptions.timeout)) {
+    // Of the scope that the message's deadline made: what get() would raise.
+    PyObject* timeout =
+        PyObject_CallFunction(actor_names.timeout, "s", "the deadline of the message has passed");
+    if (!timeout) timeout = take_exception();
+    PyException_SetCause(timeout, error);
+    error = timeout;
   }
+  const auto answer = [](void* to, PyObject* why) { static_cast<FutureObject*>(to)->settle_error(why); };
+  const Handled how = raised(error, reply ? +answer : nullptr, reply);
   Py_DECREF(error);
   PyMessage::drop(&message);
   return how;
 }
 
+// What becomes of what the handler of a message raised. `answer(to, error)` answers who asked; null: it was
+// told.
+Handled PyActor::raised(PyObject* error, void (*answer)(void* to, PyObject* error), void* to) {
+  if (!PyErr_GivenExceptionMatches(error, PyExc_Exception) &&
+      !PyErr_GivenExceptionMatches(error, exceptions.cancelled)) {
+    // Such as KeyboardInterrupt: all are to stop.
+    hook("fatal", {held_, error});
+    if (mark_stopped()) end();
+    if (answer) answer(to, error);
+    hook("stop_all", {});
+    return Handled::kStop;
+  }
+  if (answer) {
+    hook("returned", {held_, error});
+    answer(to, error);
+    return Handled::kDone;
+  }
+  hook("unhandled", {held_, error});
+  Py_XSETREF(error_, Py_NewRef(error));
+  return Handled::kFailed;
+}
+
 void PyActor::report_failure() {
-  PyObject* error = std::exchange(error_, nullptr);
+  PyObject* error = Py_NewRef(error_);
   PyObject* traceback = PyException_GetTraceback(error);
   PyObject* handled = PyErr_GetHandledException();
   PyErr_SetHandledException(error);  // for sys.exc_info(), logger.exception()
@@ -446,99 +547,16 @@ void PyActor::report_failure() {
                           traceback ? traceback : Py_None);
   PyErr_SetHandledException(handled);
   Py_XDECREF(handled);
-  succeeded(held_, answer);
+  PyObject* why = Py_NewRef(error);  // and not what the hook raised
+  succeeded(answer);
+  Py_XSETREF(error_, why);
   Py_XDECREF(traceback);
   Py_DECREF(error);
 }
 
 void PyActor::end() {
   hook("stopped", {held_});
-  succeeded(held_, PyObject_CallMethod(held_, "on_stop", nullptr));
-}
-
-// --- What it runs on.
-
-class PyActor::Task final : public detail::Task {
- public:
-  Task(PyActor& actor, bool daemon) noexcept
-      : detail::Task(&run,
-                     [](Completion& self) noexcept {
-                       auto* task = static_cast<Task*>(&self);
-                       task->dispose();
-                       delete task;
-                     }),
-        actor_(detail::Ref<PyActor>::share(actor)),
-        daemon_(daemon) {}
-
- private:
-  static void run(detail::Task& task) {
-    auto& self = static_cast<Task&>(task);
-    PyThreadState* state = PyThreadState_New(PyInterpreterState_Main());
-    if (!state) Py_FatalError("weft: no memory for an actor's thread state");
-    take_gil(state);
-    follow_tracers();
-    self.actor_->run_here();
-    self.complete();
-    leave_interpreter();
-    if (!self.daemon_ && g_foreground.fetch_sub(1, std::memory_order_acq_rel) == 1)
-      detail::wake(&g_foreground);
-  }
-
-  detail::Ref<PyActor> actor_;
-  const bool daemon_;
-};
-
-void PyActor::run_here() {
-  const detail::Ref<PyActor> kept = detail::Ref<PyActor>::share(*this);
-  state_ = PyThreadState_Get();
-  g_running[state_] = this;
-  PyEval_SaveThread();
-  run();
-  take_gil(state_);
-  g_running.erase(state_);
-}
-
-void PyActor::wait_for_fibers() {
-  raise_outcome(blocking([] {
-    return detail::await(&g_foreground, detail::kNever, detail::kCancellable, "the end of all actors",
-                         []() noexcept { return g_foreground.load(std::memory_order_acquire) == 0; });
-  }));
-}
-
-void PyActor::forget_parents() {
-  PyThreadState* here = PyThreadState_Get();
-  std::vector<detail::Ref<PyActor>> all;
-  const auto add = [&](PyActor& actor) { all.push_back(detail::Ref<PyActor>::share(actor)); };
-  for (const auto& [state, actor] : g_running)
-    if (state != here) add(*actor);
-  for_each(
-      [](void* argument, ActorCore& core) {
-        if (PyActor* actor = of(core)) (*static_cast<decltype(add)*>(argument))(*actor);
-        return true;
-      },
-      const_cast<void*>(static_cast<const void*>(&add)));
-  std::erase_if(g_running, [&](const auto& each) { return each.first != here; });
-  g_foreground.store(0);
-  for (const auto& actor : all) {
-    if (actor->runs_here()) continue;
-    actor->lose();
-    if (actor->answering_) actor->answering_->lose();
-  }
-}
-
-void PyActor::start_fiber(const std::string& name, bool daemon) {
-  ensure_runtime();
-  const auto task = detail::Ref<Task>::adopt(new Task(*this, daemon));
-  detail::TaskOptions options;
-  options.name = name.c_str();
-  options.name_length = name.size();
-  if (!daemon) g_foreground.fetch_add(1, std::memory_order_relaxed);
-  if (const int error = task->start(options)) {
-    if (!daemon) g_foreground.fetch_sub(1, std::memory_order_relaxed);
-    if (error != ENOMEM && error != EAGAIN) raise_errno(error);
-    raise_text(PyExc_MemoryError, std::string("no memory for another actor's fiber (") + strerror(error) +
-                                      "); see 'weft doctor'");
-  }
+  succeeded(PyObject_CallMethod(held_, "on_stop", nullptr));
 }
 
 }  // namespace weft::python

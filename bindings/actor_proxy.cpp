@@ -54,7 +54,8 @@ class ActorProxyObject {
   nb::object path() const { return path_; }
   nb::object known() const { return known_; }
   bool stands_for_same(const ActorProxyObject& other) const {
-    return &core() == &other.core() && PyObject_RichCompareBool(path_.ptr(), other.path_.ptr(), Py_EQ) == 1;
+    return core().is_same(other.core()) &&
+           PyObject_RichCompareBool(path_.ptr(), other.path_.ptr(), Py_EQ) == 1;
   }
 
   PyObject* attribute(PyObject* self, PyObject* name);
@@ -72,6 +73,7 @@ class ActorProxyObject {
 
  private:
   nb::object path_to(PyObject* name) const { return nb::tuple(path_) + nb::make_tuple(nb::borrow(name)); }
+  nb::dict present_names(nb::handle root) const;
   void introspect(bool first);
   PyObject* ask_for(PyObject* name);
 
@@ -109,13 +111,8 @@ PyObject* raw_attribute(PyObject* object, PyObject* name) {
   return _PyType_Lookup(Py_TYPE(object), name);
 }
 
-void ActorProxyObject::introspect(bool first) {
-  PyActor& core = this->core();
-  nb::object root = core.actor();
-  if (!core.alive() || root.is_none()) {
-    if (!first) return;
-    raise_text(actor_names.dead, core.text() + " not found");
-  }
+// By name: None: a field; True: a method; False: a traversable attribute.
+nb::dict ActorProxyObject::present_names(nb::handle root) const {
   nb::object owner = nb::steal(attribute_at(root.ptr(), path_.ptr(), PyTuple_GET_SIZE(path_.ptr())));
   if (!owner.is_valid()) throw nb::python_error();
   nb::object names = nb::steal(PyObject_Dir(owner.ptr()));
@@ -139,12 +136,36 @@ void ActorProxyObject::introspect(bool first) {
     const bool traversable =
         !callable && (marked(value.ptr(), "_pykka_traversable") || marked(value.ptr(), "pykka_traversable"));
     PyObject* kind = callable ? Py_True : traversable ? Py_False : Py_None;
-    // What was made for it stays, if it is of the same kind.
-    PyObject* before = PyDict_GetItemWithError(known_.ptr(), name);
-    if (before && ((callable && Py_TYPE(before) == g_callable_type) ||
-                   (traversable && Py_TYPE(before) == g_proxy_type)))
-      kind = before;
     if (PyDict_SetItem(found.ptr(), name, kind) != 0) throw nb::python_error();
+  }
+  return found;
+}
+
+void ActorProxyObject::introspect(bool first) {
+  PyActor& core = this->core();
+  nb::dict found;
+  if (core.remote()) {
+    nb::object names = core.peer().attr("names")(path_);
+    if (!names.is_none()) found = nb::borrow<nb::dict>(names);
+    if (names.is_none() && !first) return;
+    if (names.is_none()) raise_text(actor_names.dead, core.text() + " not found");
+  } else if (core.foreign()) {
+    if (!core.lives() && !first) return;
+    if (!core.lives()) raise_text(actor_names.dead, core.text() + " not found");
+    if (PyTuple_GET_SIZE(path_.ptr()) == 0) found = core.foreign_methods();
+  } else {
+    nb::object root = core.model();
+    if ((!core.alive() || root.is_none()) && !first) return;
+    if (!core.alive() || root.is_none()) raise_text(actor_names.dead, core.text() + " not found");
+    found = present_names(root);
+  }
+  // What was made for a name stays, if it is of the same kind.
+  PyObject *name, *made;
+  for (Py_ssize_t i = 0; PyDict_Next(known_.ptr(), &i, &name, &made);) {
+    PyObject* kind = PyDict_GetItemWithError(found.ptr(), name);
+    if ((kind == Py_True && Py_TYPE(made) == g_callable_type) ||
+        (kind == Py_False && Py_TYPE(made) == g_proxy_type))
+      if (PyDict_SetItem(found.ptr(), name, made) != 0) throw nb::python_error();
   }
   known_ = found;
 }
@@ -303,7 +324,7 @@ void add_actor_proxies(nb::module_& m) {
           nb::arg("other").none(), nb::sig("def __eq__(self, other: object, /) -> bool"))
       .def("__hash__",
            [](const ActorProxyObject& self) {
-             return nb::hash(nb::make_tuple(reinterpret_cast<uintptr_t>(&self.core()), self.path()));
+             return nb::hash(nb::make_tuple(self.core().hash(), self.path()));
            })
       .def("__dir__",
            [](nb::handle self) {
@@ -324,6 +345,13 @@ void add_actor_proxies(nb::module_& m) {
       .def(
           "__deepcopy__", [](nb::handle self, nb::handle) { return nb::borrow(self); }, nb::arg("memo"),
           nb::sig("def __deepcopy__(self, memo: object) -> ActorProxy[A_co]"))
+      .def(
+          "__reduce__",
+          [](nb::handle) -> nb::object {
+            raise_error(PyExc_TypeError,
+                        "an ActorProxy cannot be pickled: send its actor_ref, and make a proxy of that");
+          },
+          nb::sig("def __reduce__(self) -> NoReturn"))
       .def("__repr__", [](const ActorProxyObject& self) {
         return "<ActorProxy for " + self.core().text() + ", attr_path=" + nb::repr(self.path()).c_str() + ">";
       });
@@ -357,12 +385,22 @@ void add_actor_proxies(nb::module_& m) {
       .def(
           "defer",
           [](const CallableProxyObject& self, nb::args arguments, nb::kwargs keywords) {
-            self.core().tell(self.message(arguments.ptr(), keywords.ptr()), std::nullopt, false);
+            PyMessage* message = self.message(arguments.ptr(), keywords.ptr());
+            if (self.within()) message->deadline = deadline_of(self.within());
+            self.core().tell(message, std::nullopt, false);
           },
           nb::sig("def defer(self, *args: Any, **kwargs: Any) -> None"),
           "Have the method called, and do not ask for what it returns: what it raises is a failure of the "
           "actor.");
+  callable.def(
+      "__reduce__",
+      [](nb::handle) -> nb::object {
+        raise_error(PyExc_TypeError,
+                    "a CallableProxy cannot be pickled: send its actor_ref, and make a proxy of that");
+      },
+      nb::sig("def __reduce__(self) -> NoReturn"));
   g_callable_type = reinterpret_cast<PyTypeObject*>(callable.ptr());
+  m.def("_proxy_names", [](nb::handle proxy_) { return nb::inst_ptr<ActorProxyObject>(proxy_)->known(); });
 }
 
 }  // namespace weft::python

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "actor_object.hpp"
+#include "actor_value.hpp"
 #include "weft/detail/actor_timer.hpp"
 
 namespace weft::python {
@@ -22,7 +22,9 @@ PyTypeObject* g_ref_type = nullptr;
 class ActorCell {
  public:
   explicit ActorCell(PyActor& core) noexcept : core_(detail::Ref<PyActor>::adopt(&core)) {}
-  ~ActorCell() { core_->abandon(); }
+  ~ActorCell() {
+    if (core_->abandon()) core_->call_watchers();
+  }
   PyActor& core() const noexcept { return *core_; }
 
  private:
@@ -43,13 +45,20 @@ struct Inbox {
 class TimerObject {
  public:
   explicit TimerObject(detail::ActorTimer* timer) noexcept : timer_(timer) {}
-  ~TimerObject() { detail::actor_timer_release(*timer_); }
+  /// One of another process; has cancel().
+  explicit TimerObject(nb::object remote) noexcept : remote_(std::move(remote)) {}
+  ~TimerObject() {
+    if (timer_) detail::actor_timer_release(*timer_);
+  }
   TimerObject(const TimerObject&) = delete;
   TimerObject& operator=(const TimerObject&) = delete;
-  bool cancel() { return detail::actor_timer_cancel(*timer_); }
+  bool cancel() {
+    return timer_ ? detail::actor_timer_cancel(*timer_) : nb::cast<bool>(remote_.attr("cancel")());
+  }
 
  private:
-  detail::ActorTimer* timer_;
+  detail::ActorTimer* timer_ = nullptr;
+  nb::object remote_;
 };
 
 // What a timer sends each time; called on a thread that is not Python's.
@@ -86,24 +95,23 @@ nb::object tell_later(PyActor& core, nb::handle message, Seconds seconds, bool a
       raise_error(PyExc_ValueError, "tell_every(period): the period must be above zero");
     period = std::max<Nanos>(first == detail::kNever ? first : static_cast<Nanos>(seconds.value * 1e9), 1);
   }
-  if (!core.alive()) raise_text(actor_names.dead, core.text() + " not found");
+  if (core.remote())
+    return nb::cast(new TimerObject(core.peer().attr("tell_later")(message, seconds.value, again)),
+                    nb::rv_policy::take_ownership);
+  if (!core.lives()) raise_text(actor_names.dead, core.text() + " not found");
   detail::TimerSource source = kTimerSource;
-  source.argument = message.inc_ref().ptr();
-  detail::ActorTimer* timer = detail::actor_timer_start(core, first, period, source);
+  source.argument = message.ptr();
+  if (core.foreign())
+    source = foreign_timer_source(core, message);
+  else
+    message.inc_ref();
+  detail::ActorTimer* timer = detail::actor_timer_start(core.target(), first, period, source);
   if (!timer) {
     const int error = errno;
-    message.dec_ref();
+    source.release(source.argument);
     raise_errno(error);
   }
   return nb::cast(new TimerObject(timer), nb::rv_policy::take_ownership);
-}
-
-PyActor& core_of(nb::handle reference) {
-  if (!nb::isinstance<ActorRefObject>(reference)) {
-    PyErr_Format(PyExc_TypeError, "an ActorRef is needed, not %.100s", Py_TYPE(reference.ptr())->tp_name);
-    throw nb::python_error();
-  }
-  return nb::inst_ptr<ActorRefObject>(reference)->core();
 }
 
 Overflow overflow_of(const char* policy) {
@@ -132,7 +140,8 @@ nb::object ask(const ActorRefObject& self, nb::handle message, bool block, std::
   const Nanos end = deadline_of(timeout);
   nb::object future = self.core().ask(PyMessage::of(message), block ? timeout : std::nullopt, urgent, within);
   if (!block) return future;
-  if (timeout && self.core().limited())  // some of it may have gone by until there was room
+  if (timeout && (self.core().target().limited() ||
+                  self.core().remote()))  // some of it may have gone by until there was room
     timeout->value = std::max(0.0, static_cast<double>(end - detail::now()) * 1e-9);
   return nb::inst_ptr<FutureObject>(future)->get(timeout);
 }
@@ -151,7 +160,8 @@ nb::list registered() {
   detail::ActorCore::for_each(
       [](void* list, detail::ActorCore& core) {
         auto& all = *static_cast<std::vector<detail::Ref<PyActor>>*>(list);
-        if (PyActor* actor = PyActor::of(core)) all.push_back(detail::Ref<PyActor>::share(*actor));
+        PyActor* actor = PyActor::of(core);
+        if (actor && !actor->pool()) all.push_back(detail::Ref<PyActor>::share(*actor));
         return true;
       },
       &actors);
@@ -160,23 +170,15 @@ nb::list registered() {
   return references;
 }
 
-nb::object find(nb::handle urn) {
-  struct Search {
-    std::string text;
-    detail::Ref<PyActor> found;
-  } search{PyUnicode_Check(urn.ptr()) ? nb::cast<nb::str>(urn).c_str() : "", {}};
-  detail::ActorCore::for_each(
-      [](void* argument, detail::ActorCore& core) {
-        auto& s = *static_cast<Search*>(argument);
-        PyActor* actor = PyActor::of(core);
-        if (actor && actor->urn() == s.text) s.found = detail::Ref<PyActor>::share(*actor);
-        return !s.found;
-      },
-      &search);
-  return search.found ? ActorRefObject::make(*search.found) : nb::none();
-}
-
 }  // namespace
+
+PyActor& core_of(nb::handle reference) {
+  if (!nb::isinstance<ActorRefObject>(reference)) {
+    PyErr_Format(PyExc_TypeError, "an ActorRef is needed, not %.100s", Py_TYPE(reference.ptr())->tp_name);
+    throw nb::python_error();
+  }
+  return nb::inst_ptr<ActorRefObject>(reference)->core();
+}
 
 nb::object ActorRefObject::make(PyActor& core) {
   nb::object self = nb::inst_alloc(nb::handle(reinterpret_cast<PyObject*>(g_ref_type)));
@@ -189,18 +191,28 @@ void add_actors(nb::module_& m) {
   m.def("_set_actor_names", [](nb::dict names) {
     const auto name = [&](const char* key) { return nb::object(names[key]).release().ptr(); };
     actor_names = {name("ActorDeadError"), name("Timeout"),      name("MailboxFull"),  name("_ActorStop"),
-                   name("ProxyCall"),      name("ProxyGetAttr"), name("ProxySetAttr"), name("hooks")};
+                   name("ProxyCall"),      name("ProxyGetAttr"), name("ProxySetAttr"), name("hooks"),
+                   name("ForeignError"),   name("ForeignActor")};
   });
 
   nb::class_<StoppedEvent>(m, "_StoppedEvent")
-      .def("is_set", [](const StoppedEvent& self) { return !self.core->alive(); })
-      .def("set", [](const StoppedEvent& self) { self.core->mark_stopped(); })
+      .def("is_set", [](const StoppedEvent& self) { return !self.core->lives(); })
+      .def("set",
+           [](const StoppedEvent& self) {
+             if (self.core->remote())
+               self.core->peer().attr("mark_stopped")();
+             else
+               self.core->target().mark_stopped();
+           })
       .def(
           "wait",
           [](const StoppedEvent& self, std::optional<Seconds> timeout) {
             const Nanos deadline = deadline_of(timeout);
             ensure_runtime_on_main();
-            const Outcome outcome = blocking([&] { return self.core->wait_stopped(deadline); });
+            if (self.core->remote())
+              return nb::cast<bool>(self.core->peer().attr("wait_stopped")(
+                  timeout ? nb::object(nb::float_(timeout->value)) : nb::none()));
+            const Outcome outcome = blocking([&] { return self.core->target().wait_stopped(deadline); });
             raise_outcome(outcome);
             return outcome == Outcome::kReady;
           },
@@ -218,8 +230,8 @@ void add_actors(nb::module_& m) {
             self.core->tell(message, std::nullopt, false);
           },
           nb::arg("envelope"))
-      .def("empty", [](const Inbox& self) { return self.core->statistics().waiting == 0; })
-      .def("qsize", [](const Inbox& self) { return self.core->statistics().waiting; });
+      .def("empty", [](const Inbox& self) { return self.core->counts().waiting == 0; })
+      .def("qsize", [](const Inbox& self) { return self.core->counts().waiting; });
 
   nb::class_<TimerObject>(m, "MessageTimer", nb::is_final(),
                           "A message that is sent later, or again and again. Lives on without this handle.")
@@ -251,8 +263,8 @@ void add_actors(nb::module_& m) {
                      });
                    })
       .def(
-          "is_alive", [](const ActorRefObject& self) { return self.core().alive(); },
-          "Can it be sent messages? It may stop at any moment.")
+          "is_alive", [](const ActorRefObject& self) { return self.core().lives(); },
+          "Can it be sent messages? It may stop at any moment. If it is in another process, that is asked.")
       .def(
           "tell",
           [](const ActorRefObject& self, nb::handle message, bool urgent, std::optional<Seconds> timeout) {
@@ -318,13 +330,17 @@ void add_actors(nb::module_& m) {
           "__eq__",
           [](const ActorRefObject& self, nb::handle other) {
             return nb::isinstance<ActorRefObject>(other) &&
-                   &nb::inst_ptr<ActorRefObject>(other)->core() == &self.core();
+                   nb::inst_ptr<ActorRefObject>(other)->core().is_same(self.core());
           },
           nb::arg("other").none(), nb::sig("def __eq__(self, other: object, /) -> bool"))
-      .def("__hash__",
-           [](const ActorRefObject& self) {
-             return static_cast<Py_hash_t>(reinterpret_cast<uintptr_t>(&self.core()) >> 4);
-           })
+      .def("__hash__", [](const ActorRefObject& self) { return self.core().hash(); })
+      .def(
+          "__reduce__",
+          [](nb::handle self) { return nb::module_::import_("weft.actor._remote").attr("reduce")(self); },
+          nb::sig("def __reduce__(self) -> tuple[Any, ...]"))
+      .def(
+          "__copy__", [](nb::handle self) { return nb::borrow(self); },
+          nb::sig("def __copy__(self) -> ActorRef[A_co]"))
       .def(
           "__deepcopy__", [](nb::handle self, nb::handle) { return nb::borrow(self); }, nb::arg("memo"),
           nb::sig("def __deepcopy__(self, memo: object) -> ActorRef[A_co]"))
@@ -338,23 +354,28 @@ void add_actors(nb::module_& m) {
   });
   m.def("_make_actor", &make_cell, nb::arg("actor"), nb::arg("mailbox_size").none(),
         nb::arg("mailbox_policy"), nb::arg("message_isolation"));
-  m.def("_hold_actor", [](nb::handle reference_) { core_of(reference_).hold_instance(); });
+  m.def(
+      "_hold_actor",
+      [](nb::handle reference_, nb::handle arguments, nb::handle keywords) {
+        core_of(reference_).hold_instance(arguments, keywords);
+      },
+      nb::arg(), nb::arg().none(), nb::arg().none());
   m.def("_run_actor", [](nb::handle reference_) { core_of(reference_).run_here(); });
   m.def("_start_actor", [](nb::handle reference_, const std::string& name, bool daemon) {
     core_of(reference_).start_fiber(name, daemon);
   });
-  m.def("_wait_for_actors", &PyActor::wait_for_fibers);
+  m.def("_wait_for_actors", &PyActor::wait_for_all);
+  m.def("_retire_actors", &PyActor::retire);
   m.def("_forget_actors", &PyActor::forget_parents);
   m.def("_register_actor", [](nb::handle reference_) { return core_of(reference_).enlist(); });
   m.def("_unregister_actor", [](nb::handle reference_) { return core_of(reference_).delist(); });
   m.def("_abandon_actor", [](nb::handle reference_) { core_of(reference_).give_up(); });
   m.def("_running_actors", &PyActor::running);
   m.def("_registered_actors", &registered);
-  m.def("_find_actor", &find);
   m.def("_actor_statistics", [](nb::handle reference_) {
-    const ActorStatistics s = core_of(reference_).statistics();
-    return nb::make_tuple(s.waiting, s.handled, s.failed, s.refused,
-                          static_cast<double>(s.busy_nanos) * 1e-9);
+    const ActorStatistics s = core_of(reference_).counts();
+    return nb::make_tuple(s.waiting, s.handled, s.failed, s.refused, static_cast<double>(s.busy_nanos) * 1e-9,
+                          s.restarted);
   });
 }
 

@@ -256,7 +256,7 @@ nb::object repr_of(nb::handle self) {
 
 void add_channels(nb::module_& m) {
   nb::class_<ChannelObject>(
-      m, "Channel", nb::is_generic(), nb::sig("class Channel(Generic[T])"),
+      m, "Channel", nb::is_generic(), nb::is_weak_referenceable(), nb::sig("class Channel(Generic[T])"),
       "A queue through which fibers and threads hand each other items.\n\n"
       "capacity 0: a send ends when a receiver has the item. N: up to N items wait in it. None: sending\n"
       "never waits. Waits are cancellation points; an item whose send did not end stays with its sender.")
@@ -284,6 +284,16 @@ void add_channels(nb::module_& m) {
           "__iter__", [](nb::handle self) { return nb::borrow(self); },
           nb::sig("def __iter__(self) -> Channel[T]"))
       .def("__next__", &ChannelObject::next, nb::sig("def __next__(self) -> T"))
+      .def(
+          "__reduce__",
+          [](nb::handle self) { return nb::module_::import_("weft.actor._ends").attr("reduce")(self); },
+          nb::sig("def __reduce__(self) -> tuple[Any, ...]"))
+      .def(
+          "__copy__", [](nb::handle self) { return nb::borrow(self); },
+          nb::sig("def __copy__(self) -> Channel[T]"))
+      .def(
+          "__deepcopy__", [](nb::handle self, nb::handle) { return nb::borrow(self); }, nb::arg("memo"),
+          nb::sig("def __deepcopy__(self, memo: object) -> Channel[T]"))
       .def("__repr__", &ChannelObject::repr);
   nb::class_<SelectCase>(
       m, "Case", nb::is_final(), nb::type_slots(g_case_slots),

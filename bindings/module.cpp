@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "python.hpp"
 #include "weft/detail/interpreter.hpp"
@@ -19,16 +20,16 @@ namespace {
 bool g_started = false;
 bool g_shut_down = false;
 
-// What the second half of starting needs of the interpreter: what threading knows, and a better name for
-// threads that it did not start.
-void introduce_fibers() {
+}  // namespace
+
+void introduce_to_threading() {
+  static bool done = false;  // guarded by the GIL
+  if (std::exchange(done, true)) return;
   nb::module_ start = nb::module_::import_("weft._threads");
   nb::object names = start.attr("introduce")();
   nb::object threads = names["_active"];
   set_threading(names.release(), threads.release());
 }
-
-}  // namespace
 
 void ensure_runtime() {
   if (g_started && !g_shut_down) [[likely]]
@@ -44,7 +45,7 @@ void ensure_runtime() {
   g_started = true;
   install_delivery();
   if (detail::runs_under_weft()) wrap_lock_waits();
-  introduce_fibers();
+  introduce_to_threading();
 }
 
 void ensure_runtime_on_main() {
@@ -180,6 +181,9 @@ NB_MODULE(_weft, m) {
   add_channels(m);
   add_actor_futures(m);
   add_actors(m);
+  add_actor_supervision(m);
   add_actor_proxies(m);
+  add_actor_values(m);
+  add_remote_actors(m);
   add_patch(m);
 }

@@ -109,13 +109,19 @@ void leave_interpreter() noexcept;
 
 /// What is known of `threading`: its names, and of those _active, the objects of threads by their numbers.
 void set_threading(nb::handle names, nb::handle threads);
+/// Once before threads that threading does not know run Python: learns what it knows, and gives it a better
+/// name for those. ensure_runtime() does it.
+void introduce_to_threading();
 
 void add_fibers(nb::module_& module);
 void add_scopes(nb::module_& module);
 void add_channels(nb::module_& module);
 void add_actors(nb::module_& module);
+void add_actor_supervision(nb::module_& module);
 void add_actor_futures(nb::module_& module);
 void add_actor_proxies(nb::module_& module);
+void add_actor_values(nb::module_& module);
+void add_remote_actors(nb::module_& module);
 void add_patch(nb::module_& module);
 /// Makes functions and types known as the package's. After all others. Idempotent.
 void publish(nb::handle module);

@@ -18,6 +18,8 @@ else()
 endif()
 
 install(FILES ${engine_library} DESTINATION weft/lib RENAME libweft.so.${WEFT_SOVERSION} COMPONENT python)
+# For extension modules that are linked to the same library.
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/weft DESTINATION weft/include COMPONENT python)
 install(FILES ${engine_preload} DESTINATION weft/lib COMPONENT python)
 install(PROGRAMS ${engine_program} DESTINATION ${SKBUILD_SCRIPTS_DIR} COMPONENT python)
 if(CMAKE_STRIP)

@@ -16,7 +16,8 @@ _UNTOLD = {
     "__module__", "__new__", "__doc__", "__class_getitem__", "__repr__", "__dict__", "__weakref__",
     "__nb_signature__", "__firstlineno__", "__static_attributes__", "__del__", "__annotations__", "__orig_bases__",
     "__parameters__", "__abstractmethods__", "__getattribute__", "__setattr__", "__delattr__", "__eq__", "__hash__",
-    "__dir__", "__str__", "__deepcopy__",
+    "__dir__", "__str__", "__deepcopy__", "__copy__", "__reduce__", "__slots__", "__match_args__", "__getnewargs__",
+    "__dataclass_fields__", "__dataclass_params__", "__post_init__", "__replace__",
 }  # fmt: skip
 
 
@@ -63,7 +64,7 @@ def signature(name, thing, method=False):
     doc = inspect.cleandoc(thing.__doc__ or "")  # not inspect.getdoc(), which takes that of a base
     if inspect.isbuiltin(thing):
         return stub_signature(short), doc
-    text = re.sub(r"['\"]", "", str(inspect.signature(thing)))
+    text = re.sub(r"(: |-> )(['\"])(.*?)\2", r"\1\3", str(inspect.signature(thing)))  # types that are kept as text
     return shortened(short + text, method), doc
 
 

@@ -13,219 +13,21 @@
 #include <type_traits>
 #include <typeinfo>
 #include <utility>
+#include <vector>
 
-#include "weft/detail/actor.hpp"
+#include "weft/actor_options.hpp"
+#include "weft/any_actor.hpp"
 #include "weft/detail/actor_timer.hpp"
 #include "weft/detail/io.hpp"
-#include "weft/fiber.hpp"
+#include "weft/detail/typed_actor.hpp"
 #include "weft/future.hpp"
-#include "weft/mailbox.hpp"
 
 namespace weft {
-
-/// The actor has stopped, or stopped before it came to the message.
-class ActorDead : public std::runtime_error {
- public:
-  explicit ActorDead(const char* what = "the actor has stopped") : std::runtime_error(what) {}
-};
-
-/// The actor's mailbox has no room for the message.
-class MailboxFull : public std::runtime_error {
- public:
-  explicit MailboxFull(const char* what = "the actor's mailbox is full") : std::runtime_error(what) {}
-};
-
-/// How an actor is made.
-struct ActorOptions {
-  /// The fiber's: shown by dumps and debuggers.
-  std::string_view name = {};
-  /// How many messages may wait, and what sending another does then.
-  Mailbox mailbox = {};
-  /// As in SpawnOptions.
-  size_t stack_size = 0;
-};
 
 template <typename T>
 class Actor;
 template <typename T>
 class ActorRef;
-
-namespace detail {
-
-template <typename T>
-class ActorOf;
-
-/// Starts run(actor) in a fiber.
-class ActorTask final : public Task {
- public:
-  explicit ActorTask(Ref<ActorCore> actor) noexcept : Task(&run, &destroy), actor_(std::move(actor)) {}
-
- private:
-  static void run(Task& task) noexcept {
-    static_cast<ActorTask&>(task).actor_->run();
-    task.complete();
-  }
-  static void destroy(Completion& self) noexcept {
-    auto* task = static_cast<ActorTask*>(&self);
-    task->dispose();
-    delete task;
-  }
-
-  Ref<ActorCore> actor_;
-};
-
-inline std::exception_ptr refusal(Refusal why) noexcept {
-  switch (why) {
-    case Refusal::kDropped:
-      return std::make_exception_ptr(MailboxFull());
-    case Refusal::kExpired:
-      return std::make_exception_ptr(Timeout("a message to an actor, which did not come to it"));
-    case Refusal::kStopped:
-      break;
-  }
-  return std::make_exception_ptr(ActorDead("the actor stopped before handling the message"));
-}
-
-template <typename T>
-struct TypedMessage : Message {
-  Handled (*handle)(TypedMessage& self, ActorOf<T>& actor) noexcept = nullptr;
-};
-
-template <typename T, typename F, typename R>
-struct CallMessage final : TypedMessage<T> {
-  CallMessage(F&& f, bool asked) : function(std::move(f)) {
-    if (asked) promise.emplace();
-    this->type = &kType;
-    this->handle = [](TypedMessage<T>& base, ActorOf<T>& actor) noexcept {
-      auto* self = static_cast<CallMessage*>(&base);
-      const Handled how = self->perform(actor);
-      delete self;
-      return how;
-    };
-  }
-
-  Handled perform(ActorOf<T>& actor) noexcept {
-    try {
-      if constexpr (std::is_void_v<R>) {
-        function(actor.object());
-        if (promise) promise->set();
-      } else if (promise) {
-        promise->set(function(actor.object()));
-      } else {
-        static_cast<void>(function(actor.object()));
-      }
-    } catch (...) {
-      if (!promise) {
-        actor.error = std::current_exception();
-        return Handled::kFailed;
-      }
-      promise->set_exception(std::current_exception());
-    }
-    return Handled::kDone;
-  }
-
-  F function;
-  std::optional<Promise<R>> promise;
-
-  static constexpr MessageType kType{[](Message& base, ActorCore&, Refusal why) noexcept {
-                                       auto* self = static_cast<CallMessage*>(&base);
-                                       if (self->promise) self->promise->set_exception(refusal(why));
-                                       delete self;
-                                     },
-                                     nullptr};
-};
-
-template <typename T>
-struct StopMessage final : TypedMessage<T> {
-  StopMessage() { this->type = &kType; }
-
-  Promise<bool> promise;
-
-  static void answer(Message& base, ActorCore&) noexcept {
-    auto* self = static_cast<StopMessage*>(&base);
-    self->promise.set(true);
-    delete self;
-  }
-  static constexpr MessageType kType{
-      [](Message& base, ActorCore& actor, Refusal) noexcept { answer(base, actor); }, &answer};
-};
-
-template <typename T>
-class ActorOf final : public ActorCore {
- public:
-  template <typename... Args>
-  explicit ActorOf(const Mailbox& mailbox, Args&&... args) : ActorCore(kType, &destroy, mailbox) {
-    object_.emplace(std::forward<Args>(args)...);
-    if constexpr (std::is_base_of_v<Actor<T>, T>) static_cast<Actor<T>&>(*object_).core_ = this;
-  }
-
-  T& object() noexcept { return *object_; }
-  std::exception_ptr error;  // what the last message failed with
-
- private:
-  // Calls a hook, if T has it. False: it threw.
-  template <typename F>
-  bool call_hook(F&& hook) noexcept {
-    try {
-      hook(object());
-      return true;
-    } catch (...) {
-      report(std::current_exception());
-      return false;
-    }
-  }
-
-  static void report(const std::exception_ptr& failure) noexcept {
-    const Task* task = Task::current();
-    if (!task) return;
-    try {
-      std::rethrow_exception(failure);
-    } catch (const std::exception& exception) {
-      report_unhandled(*task, typeid(exception).name(), exception.what());
-    } catch (...) {
-      report_unhandled(*task, nullptr, "");
-    }
-  }
-
-  static constexpr ActorType kType{
-      .turn = 1'000'000,
-      .lost_at_fork = true,
-      .enter = [](ActorCore&) noexcept {},
-      .leave = [](ActorCore&) noexcept {},
-      .begin =
-          [](ActorCore& self) noexcept {
-            return static_cast<ActorOf&>(self).call_hook([](T& object) {
-              if constexpr (requires { object.on_start(); }) object.on_start();
-            });
-          },
-      .handle =
-          [](ActorCore& self, Message& message) noexcept {
-            auto& typed = static_cast<TypedMessage<T>&>(message);
-            return typed.handle(typed, static_cast<ActorOf&>(self));
-          },
-      .failed =
-          [](ActorCore& core) noexcept {
-            auto& self = static_cast<ActorOf&>(core);
-            const std::exception_ptr failure = std::exchange(self.error, nullptr);
-            if constexpr (requires(T & object) { object.on_failure(failure); })
-              self.call_hook([&](T& object) { object.on_failure(failure); });
-            else
-              report(failure);
-          },
-      .end =
-          [](ActorCore& self) noexcept {
-            static_cast<ActorOf&>(self).call_hook([](T& object) {
-              if constexpr (requires { object.on_stop(); }) object.on_stop();
-            });
-          },
-      .discard = [](ActorCore& self) noexcept { static_cast<ActorOf&>(self).object_.reset(); },
-  };
-  static void destroy(Completion& self) noexcept { delete static_cast<ActorOf*>(&self); }
-
-  std::optional<T> object_;
-};
-
-}  // namespace detail
 
 /// A message that ActorRef::tell_after() or tell_every() sends later; copies refer to the same. When the last
 /// goes it is sent all the same. Any thread.
@@ -283,14 +85,13 @@ class ActorRef {
   /// stops. Throws ActorDead if the actor has stopped.
   template <typename F, typename... Args>
   void tell(F&& function, Args&&... args) const {
-    auto message = make<F, Args...>(false, std::forward<F>(function), std::forward<Args>(args)...);
-    const detail::Outcome outcome = core().send(*message, detail::kNever, false);
-    if (outcome == detail::Outcome::kReady) {
-      message.release();
-      return;
-    }
-    if (outcome == detail::Outcome::kClosed) throw ActorDead();
-    refuse(outcome);
+    tell_as(false, std::forward<F>(function), std::forward<Args>(args)...);
+  }
+
+  /// The same, before all messages that are not urgent.
+  template <typename F, typename... Args>
+  void tell_urgently(F&& function, Args&&... args) const {
+    tell_as(true, std::forward<F>(function), std::forward<Args>(args)...);
   }
 
   /// tell(), after `span`. Throws std::system_error if there is no memory for it. What cannot be sent then,
@@ -312,9 +113,9 @@ class ActorRef {
   }
 
   /// Asks it to stop once it has handled what was sent before. True when it has stopped; false if it had.
-  Future<bool> stop() const { return stop_as(false); }
+  Future<bool> stop() const { return detail::stop(core(), false); }
   /// After the message that it handles now.
-  Future<bool> stop_urgently() const { return stop_as(true); }
+  Future<bool> stop_urgently() const { return detail::stop(core(), true); }
 
   /// Can it be sent messages? It may stop at any moment.
   bool alive() const { return core().alive(); }
@@ -324,15 +125,50 @@ class ActorRef {
     if (core().runs_here()) detail::raise(detail::Outcome::kSelf);
     detail::raise(core().wait(detail::kNever, detail::kCancellable, "ActorRef::join"));
   }
+  /// Of a pool: the sums of all that it had.
   ActorStatistics statistics() const { return core().statistics(); }
+
+  /// The actors of a pool that live, oldest first; of another actor, itself.
+  std::vector<ActorRef> workers() const {
+    std::vector<ActorRef> all;
+    if (!core().pool()) return {*this};
+    struct Visit {
+      std::vector<detail::Ref<detail::ActorCore>> found;
+      bool full = false;
+    } visit;
+    core().for_each_child(
+        [](void* argument, detail::ActorCore& child) {
+          auto& each = *static_cast<Visit*>(argument);
+          try {
+            each.found.push_back(detail::Ref<detail::ActorCore>::share(child));
+          } catch (...) {
+            each.full = true;
+          }
+        },
+        &visit);
+    if (visit.full) throw std::bad_alloc();
+    for (auto& each : visit.found) all.push_back(ActorRef(std::move(each)));
+    return all;
+  }
+  /// The actor of a pool that has that key: the same each time, as long as it lives. When it ends, only its
+  /// keys move to others. Of another actor, itself. Throws ActorDead if the pool has none.
+  template <typename Key>
+  ActorRef worker(const Key& key) const {
+    if (!core().pool()) return *this;
+    detail::ActorCore* found = core().route(static_cast<uint64_t>(std::hash<Key>()(key)));
+    if (!found) throw ActorDead();
+    return ActorRef(detail::Ref<detail::ActorCore>::adopt(found));
+  }
 
   bool operator==(const ActorRef& other) const noexcept { return core_.get() == other.core_.get(); }
 
  private:
-  friend class Actor<T>;
-  explicit ActorRef(detail::Ref<detail::ActorOf<T>> core) noexcept : core_(std::move(core)) {}
+  template <typename>
+  friend class Actor;
+  friend class AnyActorRef;
+  explicit ActorRef(detail::Ref<detail::ActorCore> core) noexcept : core_(std::move(core)) {}
 
-  detail::ActorOf<T>& core() const {
+  detail::ActorCore& core() const {
     if (!core_) throw std::logic_error("this ActorRef is empty: assign what Actor::start() returned to it");
     return *core_;
   }
@@ -379,44 +215,35 @@ class ActorRef {
   }
 
   template <typename F, typename... Args>
+  void tell_as(bool urgent, F&& function, Args&&... args) const {
+    auto message = make<F, Args...>(false, std::forward<F>(function), std::forward<Args>(args)...);
+    const detail::Outcome outcome = core().send(*message, detail::kNever, urgent);
+    if (outcome == detail::Outcome::kReady) {
+      message.release();
+      return;
+    }
+    if (outcome == detail::Outcome::kClosed) throw ActorDead();
+    detail::throw_unsent(outcome);
+  }
+
+  template <typename F, typename... Args>
   auto ask_as(bool urgent, detail::Nanos deadline, F&& function, Args&&... args) const {
     auto message = make<F, Args...>(true, std::forward<F>(function), std::forward<Args>(args)...);
     message->deadline = deadline;
     auto future = message->promise->future();
+    future.state().asked = &core();
     const detail::Outcome outcome = core().send(*message, detail::kNever, urgent);
     if (outcome == detail::Outcome::kReady) {
       message.release();
     } else if (outcome == detail::Outcome::kClosed) {
       message->promise->set_exception(std::make_exception_ptr(ActorDead()));
     } else {
-      refuse(outcome);
+      detail::throw_unsent(outcome);
     }
     return future;
   }
 
-  Future<bool> stop_as(bool urgent) const {
-    auto message = std::make_unique<detail::StopMessage<T>>();
-    auto future = message->promise.future();
-    const detail::Outcome outcome = core().send(*message, detail::kNever, urgent);
-    if (outcome == detail::Outcome::kReady) {
-      message.release();
-    } else if (outcome == detail::Outcome::kClosed) {
-      message->promise.set(false);
-    } else {
-      refuse(outcome);
-    }
-    return future;
-  }
-
-  [[noreturn]] static void refuse(detail::Outcome outcome) {
-    if (outcome == detail::Outcome::kSelf)
-      throw std::system_error(std::make_error_code(std::errc::resource_deadlock_would_occur),
-                              "an actor's own mailbox is full, and it would wait for room in it");
-    detail::raise(outcome);
-    throw MailboxFull();
-  }
-
-  detail::Ref<detail::ActorOf<T>> core_;
+  detail::Ref<detail::ActorCore> core_;  // an ActorOf<T>, or a pool of such
 };
 
 /// Makes actors of T, any class; and, as a base of T, tells it its own reference.
@@ -432,32 +259,48 @@ class ActorRef {
 ///     int sum = counter.ask(&Counter::add, 3).get();
 ///     counter.stop().wait();
 ///
-/// Hooks, each if T has it, public: on_start(), before the first message, where a throw stops the actor;
-/// on_stop(), when it was asked to stop; on_failure(std::exception_ptr), and not on_stop(), when it stops
-/// because a message that was told, not asked, threw. Without the last the failure is reported as one of a
-/// fiber is (set_unhandled_handler()). The object is made where start() is called, and destroyed in the
-/// actor's fiber.
+/// Hooks, each if T has it, public: on_start(), before the first message, where a throw is a failure;
+/// on_stop(), when it was asked to stop; on_failure(std::exception_ptr), and not on_stop(), when a message
+/// that was told, not asked, threw. Without the last the failure is reported (set_unhandled_handler()). An
+/// actor that failed is made anew, if its options say so, or stops; the object is then another.
+/// on_child_failure(std::exception_ptr), or
+/// on_child_failure(std::exception_ptr, std::string_view name) with the child's ActorOptions::name, when an
+/// actor that it started with start_child() stopped because of a failure; what it throws is a failure of this
+/// one, and without it the child's failure is. The object is made where start() is called, and destroyed in
+/// the actor.
 template <typename T>
 class Actor {
  public:
   /// Makes an actor with these arguments and starts it. Throws what T's constructor throws, std::system_error
-  /// if there is no memory for a fiber.
+  /// if there is no memory for a fiber, or no thread.
   template <typename... Args>
   requires std::is_constructible_v<T, Args...>
   static ActorRef<T> start(Args&&... args) { return start_with(ActorOptions{}, std::forward<Args>(args)...); }
   template <typename... Args>
   static ActorRef<T> start_with(const ActorOptions& options, Args&&... args) {
-    auto core = detail::Ref<detail::ActorOf<T>>::adopt(
-        new detail::ActorOf<T>(options.mailbox, std::forward<Args>(args)...));
-    const auto task = detail::Ref<detail::ActorTask>::adopt(
-        new detail::ActorTask(detail::Ref<detail::ActorCore>::share(*core)));
-    core->enlist();
-    if (const int error =
-            task->start({options.name.data(), options.name.size(), options.stack_size, -1, {}})) {
-      core->abandon();
-      detail::throw_errno(error, "weft::Actor::start: no memory for another fiber");
+    return launch(nullptr, options, std::forward<Args>(args)...);
+  }
+
+  /// A pool: several actors with copies of these arguments, and one reference that sends each message to one
+  /// of them (PoolOptions::routing; worker() for one with a key). To stop it stops all. If one fails for
+  /// good, all stop; if one is stopped, the others go on. std::invalid_argument for a pool of none.
+  template <typename... Args>
+  static ActorRef<T> start_pool(const PoolOptions& options, const Args&... args) {
+    if (options.size == 0)
+      throw std::invalid_argument("weft::Actor::start_pool: a pool needs at least one actor");
+    ActorOptions root_options;
+    root_options.name = options.actor.name;
+    if (!options.actor.dispatcher.own_thread_) root_options.dispatcher = options.actor.dispatcher;
+    auto root = detail::Ref<detail::ActorCore>::adopt(new detail::ActorOf<detail::PoolRoot>(root_options));
+    if (!root->make_pool(options.routing)) throw std::bad_alloc();
+    try {
+      for (size_t i = 0; i < options.size; ++i) launch(root.get(), options.actor, args...);
+      run(root, root_options);
+    } catch (...) {
+      root->abandon();
+      throw;
     }
-    return ActorRef<T>(std::move(core));
+    return ActorRef<T>(std::move(root));
   }
 
  protected:
@@ -465,16 +308,66 @@ class Actor {
   ~Actor() = default;
 
   /// The actor's own reference; not in its constructor.
-  ActorRef<T> self() const {
-    if (!core_)
-      throw std::logic_error("weft::Actor::self(): not an actor yet, in its constructor: use on_start()");
-    return ActorRef<T>(detail::Ref<detail::ActorOf<T>>::share(*core_));
+  ActorRef<T> self() const { return ActorRef<T>(detail::Ref<detail::ActorCore>::share(core())); }
+
+  /// Starts an actor that this one supervises: it is asked to stop when this one ends, or is made anew, and
+  /// this one is done only when it is. See on_child_failure(). In the actor only, and not in its constructor.
+  template <typename U, typename... Args>
+  ActorRef<U> start_child(Args&&... args) const {
+    return start_child_with<U>(ActorOptions{}, std::forward<Args>(args)...);
+  }
+  template <typename U, typename... Args>
+  ActorRef<U> start_child_with(const ActorOptions& options, Args&&... args) const {
+    return Actor<U>::launch(&core(), options, std::forward<Args>(args)...);
   }
 
  private:
+  template <typename>
+  friend class Actor;
   friend class detail::ActorOf<T>;
 
-  detail::ActorOf<T>* core_ = nullptr;
+  detail::ActorCore& core() const {
+    if (!core_) throw std::logic_error("weft::Actor: not an actor yet, in its constructor: use on_start()");
+    return *core_;
+  }
+
+  template <typename... Args>
+  static ActorRef<T> launch(detail::ActorCore* parent, const ActorOptions& options, Args&&... args) {
+    auto core =
+        detail::Ref<detail::ActorCore>::adopt(new detail::ActorOf<T>(options, std::forward<Args>(args)...));
+    if (parent) {
+      const int error = core->set_parent(*parent);
+      if (error) core->abandon();
+      if (error == EPERM)
+        throw std::logic_error("weft::Actor::start_child: only the actor itself starts its children");
+      if (error == ESRCH) throw ActorDead("the actor that is to supervise it has stopped");
+      if (error) throw std::bad_alloc();
+    }
+    run(core, options);
+    return ActorRef<T>(std::move(core));
+  }
+
+  static void run(const detail::Ref<detail::ActorCore>& core, const ActorOptions& options) {
+    core->enlist();
+    int error;
+    try {
+      if (const auto workers = options.dispatcher.workers(options.name)) {
+        error = workers->start(*core);
+      } else {
+        const auto task = detail::Ref<detail::ActorTask>::adopt(new detail::ActorTask(core));
+        error = task->start({options.name.data(), options.name.size(), options.stack_size, -1, {}});
+      }
+    } catch (...) {
+      core->abandon();
+      throw;
+    }
+    if (!core->alive()) core->delist();  // a pool whose actors were faster
+    if (!error) return;
+    core->abandon();
+    detail::throw_errno(error, "weft::Actor::start: no memory for another fiber, or no thread");
+  }
+
+  detail::ActorCore* core_ = nullptr;
 };
 
 }  // namespace weft

@@ -5,6 +5,7 @@
 #include <exception>
 #include <functional>
 #include <optional>
+#include <system_error>
 #include <type_traits>
 
 #include "weft/detail/completion.hpp"
@@ -27,6 +28,7 @@ class FutureState final : public Completion {
   /// True for whoever may set it.
   bool claim() noexcept { return !claimed_.exchange(true, std::memory_order_acq_rel); }
 
+  const void* asked = nullptr;  ///< the actor that will set it, if one was asked
   std::optional<Value> value;
   std::exception_ptr error;
 
@@ -51,8 +53,13 @@ class Future {
 
   bool valid() const noexcept { return static_cast<bool>(state_); }
   bool done() const { return state().done(); }
-  /// Cancellable.
-  void wait() const { detail::raise(state().wait(detail::kNever, detail::kCancellable, "Future::wait")); }
+  /// Cancellable. In an actor, for its own answer: std::system_error(resource_deadlock_would_occur).
+  void wait() const {
+    if (state().asked && !done() && detail::is_running_actor(state().asked))
+      throw std::system_error(std::make_error_code(std::errc::resource_deadlock_would_occur),
+                              "an actor would wait for its own answer: use on_done(), or call the function");
+    detail::raise(state().wait(detail::kNever, detail::kCancellable, "Future::wait"));
+  }
   template <typename Rep, typename Period>
   bool wait_for(std::chrono::duration<Rep, Period> span) const {
     const detail::Outcome outcome =

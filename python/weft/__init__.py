@@ -12,6 +12,7 @@ from weft._errors import Cancelled, Closed, Timeout
 _weft._set_exceptions(Cancelled, Timeout, Closed)
 _weft._publish()
 
+from weft._build import get_include, get_library  # noqa: E402
 from weft._groups import TaskGroup  # noqa: E402
 from weft._map import map  # noqa: E402
 from weft._patch import FAMILIES, StillRunning, is_patched, patch, patched, report, unpatch  # noqa: E402
@@ -58,6 +59,8 @@ __all__ = [
     "__version__",
     "after",
     "current",
+    "get_include",
+    "get_library",
     "is_patched",
     "map",
     "patch",

@@ -2,6 +2,9 @@
 
 #include <pthread.h>
 
+#include <cstring>
+#include <string_view>
+
 #include "fiber/assert.hpp"
 #include "fiber/sys.hpp"
 #include "weft/detail/actor.hpp"
@@ -89,4 +92,46 @@ size_t ActorCore::count() noexcept {
   return Registry::count;
 }
 
+ActorCore* ActorCore::find(const uint8_t (&uuid)[16]) noexcept {
+  engine::Guard guard(Registry::lock);
+  ActorCore* actor = Registry::oldest;
+  while (actor && memcmp(actor->uuid_, uuid, sizeof uuid) != 0) actor = actor->later_;
+  if (actor) actor->retain();
+  return actor;
+}
+
+ActorCore* ActorCore::find(const char* name, size_t size) noexcept {
+  const auto has_it = [&](const ActorCore& actor) {
+    return std::string_view(actor.type().name(actor)) == std::string_view(name, size);
+  };
+  engine::Guard guard(Registry::lock);
+  ActorCore* actor = Registry::oldest;
+  while (actor && !has_it(*actor)) actor = actor->later_;
+  if (actor) actor->retain();
+  return actor;
+}
+
 }  // namespace weft::detail
+
+namespace weft {
+
+namespace {
+
+constinit std::atomic<DeadLetterHandler> g_dead_letters{nullptr};
+
+}  // namespace
+
+DeadLetterHandler set_dead_letter_handler(DeadLetterHandler handler) noexcept {
+  return g_dead_letters.exchange(handler, std::memory_order_acq_rel);
+}
+
+void detail::report_dead_letter(const DeadLetter& letter) noexcept {
+  thread_local bool reporting = false;  // nothing in between may switch
+  const DeadLetterHandler handler = g_dead_letters.load(std::memory_order_acquire);
+  if (!handler || reporting) return;
+  reporting = true;
+  handler(letter);
+  reporting = false;
+}
+
+}  // namespace weft

@@ -201,7 +201,8 @@ class alignas(64) Fiber {
   /// For the layers above: a pthread's detach state, and a word for what they attach to a fiber.
   std::atomic<bool> detached{false};
   void* attachment = nullptr;
-  void* task = nullptr;  ///< what the C++ library keeps with a fiber that was spawned through it
+  void* task = nullptr;         ///< what the C++ library keeps with a fiber that was spawned through it
+  const void* actor = nullptr;  ///< the actor that it runs, at the moment
   FiberSignals signals;
 
   // --- The table of all blocks.

@@ -21,6 +21,7 @@ struct ThreadState {
   bool in_vfork_child =
       false;  ///< this is a child that still shares its parent's memory; counts in no_switch as well
   bool wakes_newest = false;        ///< whoever wakes one waiter wakes the one that came last
+  const void* actor = nullptr;      ///< the actor that it runs, at the moment, where it runs no fibers
   HandlerFrame* handler = nullptr;  ///< the innermost one being run; each counts in no_switch as well
 };
 

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 
+#include "fiber/native_thread.hpp"
 #include "interpose/scope.hpp"
 #include "interpose/threads.hpp"
 #include "runtime/runtime.hpp"
@@ -59,6 +60,13 @@ void stay() noexcept {
     else
       engine::sys::futex_wait(&never, 0);
   }
+}
+
+int start_os_thread(const char* name, void* (*entry)(void*), void* argument) noexcept {
+  pthread_t thread;
+  const int error = engine::start_native_thread(thread, name, entry, argument);
+  if (error == 0) pthread_detach(thread);
+  return error;
 }
 
 Outcome with_revocable_semaphore(const void* semaphore, void (*call)(void* argument),

@@ -3,7 +3,9 @@
 #include <cxxabi.h>
 #include <pthread.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -96,26 +98,57 @@ void Task::dispose() noexcept {
   free(name_);
 }
 
+namespace {
+
+// A mangled type, readable; as it is if it cannot be.
+class Readable {
+ public:
+  explicit Readable(const char* type) noexcept : type_(type) {
+    int status = 0;
+    if (type) text_ = abi::__cxa_demangle(type, nullptr, nullptr, &status);
+  }
+  ~Readable() { free(text_); }
+  Readable(const Readable&) = delete;
+  Readable& operator=(const Readable&) = delete;
+  const char* text() const noexcept { return text_ ? text_ : type_ ? type_ : "exception"; }
+
+ private:
+  const char* type_;
+  char* text_ = nullptr;
+};
+
+[[gnu::format(printf, 1, 2)]] void write_line(const char* format, ...) noexcept {
+  char text[1024];
+  va_list arguments;
+  va_start(arguments, format);
+  int length = vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  length = std::clamp(length, 0, static_cast<int>(sizeof text) - 2);
+  text[length++] = '\n';
+  engine::sys::call(SYS_write, 2, text, length);
+}
+
+}  // namespace
+
 void report_unhandled(const Task& task, const char* type, const char* what) noexcept {
   const Site& site = task.site();
   if (UnhandledHandler handler = g_unhandled.load(std::memory_order_acquire))
     return handler(
         {task.name(), task.id(), site.file, site.line, site.function, type ? type : "", what ? what : ""});
-  int status = 0;
-  char* readable = type ? abi::__cxa_demangle(type, nullptr, nullptr, &status) : nullptr;
-  char text[1024];
-  int length =
-      snprintf(text, sizeof text, "weft: unhandled %s in fiber %s%s%s(id %llu), spawned at %s:%u%s%s",
-               readable ? readable
-               : type   ? type
-                        : "exception",
-               *task.name() ? "'" : "", task.name(), *task.name() ? "' " : "",
-               static_cast<unsigned long long>(task.id()), site.file, site.line, what && *what ? ": " : "",
-               what ? what : "");
-  if (length >= static_cast<int>(sizeof text)) length = sizeof text - 1;
-  text[length < static_cast<int>(sizeof text) - 1 ? length++ : length - 1] = '\n';
-  engine::sys::call(SYS_write, 2, text, length);
-  free(readable);
+  const char* name = task.name();
+  write_line("weft: unhandled %s in fiber %s%s%s(id %llu), spawned at %s:%u%s%s", Readable(type).text(),
+             *name ? "'" : "", name, *name ? "' " : "", static_cast<unsigned long long>(task.id()), site.file,
+             site.line, what && *what ? ": " : "", what ? what : "");
+}
+
+void report_failed_actor(const char* name, const char* actor_type, const char* type,
+                         const char* what) noexcept {
+  if (UnhandledHandler handler = g_unhandled.load(std::memory_order_acquire)) {
+    const Task* task = Task::current();
+    return handler({name, task ? task->id() : 0, "", 0, "", type ? type : "", what ? what : ""});
+  }
+  write_line("weft: unhandled %s in actor %s%s%s(%s)%s%s", Readable(type).text(), *name ? "'" : "", name,
+             *name ? "' " : "", Readable(actor_type).text(), what && *what ? ": " : "", what ? what : "");
 }
 
 }  // namespace weft::detail

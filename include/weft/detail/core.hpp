@@ -102,6 +102,9 @@ Outcome await(const void* address, Nanos deadline, uint8_t flags, const char* ca
 /// How a cancellable wait of the calling fiber that began now would end at once: kReady if it would not.
 WEFT_API Outcome revocation() noexcept;
 
+/// Is the caller in a handler or hook of that actor? Only compares: the actor may be no more.
+WEFT_API bool is_running_actor(const void* actor) noexcept;
+
 /// Throws Cancelled or Timeout for these outcomes; does nothing for others. In error.hpp.
 void raise(Outcome outcome);
 

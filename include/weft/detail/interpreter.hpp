@@ -27,6 +27,10 @@ class WEFT_API Interruptible {
 /// Parks the fiber, or blocks the thread, for ever: for what must not come back while the interpreter ends.
 [[noreturn]] WEFT_API void stay() noexcept;
 
+/// Starts a detached OS thread named `name` that calls entry(argument), with all signals blocked, however the
+/// process is patched. Returns 0 or an errno.
+WEFT_API int start_os_thread(const char* name, void* (*entry)(void* argument), void* argument) noexcept;
+
 /// Called, without the interpreter's lock or with it, on a fiber whose blocking call of libc is about to fail
 /// because of a cancellation (kCancelled) or the deadline of a scope (kExpired). May suspend.
 WEFT_API void set_revocation_hook(void (*hook)(Outcome outcome) noexcept) noexcept;

@@ -72,5 +72,8 @@ class Task : public Completion {
 /// Tells of a failure that nobody asked for: by the program's handler (set_unhandled_handler), else on
 /// standard error.
 WEFT_API void report_unhandled(const Task& task, const char* type, const char* what) noexcept;
+/// The same for an actor: its name, or "", and its class, mangled.
+WEFT_API void report_failed_actor(const char* name, const char* actor_type, const char* type,
+                                  const char* what) noexcept;
 
 }  // namespace weft::detail

@@ -9,9 +9,28 @@ from __future__ import annotations
 import logging
 
 from weft.actor._actor import Actor, ActorRegistry, ThreadingActor
-from weft.actor._exceptions import ActorDeadError, MailboxFull, Timeout
-from weft.actor._functions import get_all, install_as_pykka, statistics, traversable
-from weft.actor._names import ActorProxy, ActorRef, CallableProxy, Future, MessageTimer, ThreadingFuture
+from weft.actor._ends import ChannelEnd
+from weft.actor._exceptions import ActorDeadError, ForeignError, MailboxFull, RemoteError, Timeout
+from weft.actor._functions import find, get_all, install_as_pykka, statistics, traversable
+from weft.actor._names import (
+    ActorProxy,
+    ActorRef,
+    CallableProxy,
+    Dispatcher,
+    ForeignActor,
+    Future,
+    MessageTimer,
+    ThreadingFuture,
+)
+from weft.actor._service import Service, connect, serve
+from weft.actor._supervision import (
+    DeadLetter,
+    Restart,
+    pool_worker,
+    pool_workers,
+    set_dead_letter_handler,
+    start_pool,
+)
 
 __all__ = [
     "Actor",
@@ -20,14 +39,29 @@ __all__ = [
     "ActorRef",
     "ActorRegistry",
     "CallableProxy",
+    "ChannelEnd",
+    "DeadLetter",
+    "Dispatcher",
+    "ForeignActor",
+    "ForeignError",
     "Future",
     "MailboxFull",
     "MessageTimer",
+    "RemoteError",
+    "Restart",
+    "Service",
     "ThreadingActor",
     "ThreadingFuture",
     "Timeout",
+    "connect",
+    "find",
     "get_all",
     "install_as_pykka",
+    "pool_worker",
+    "pool_workers",
+    "serve",
+    "set_dead_letter_handler",
+    "start_pool",
     "statistics",
     "traversable",
 ]

@@ -28,6 +28,15 @@ def traversable(obj: T) -> T:
     return obj
 
 
+def find(urn_or_name: str) -> ActorRef[Any] | None:
+    """Return the actor of this process that has that URN, or, the oldest one, that name; or None.
+
+    Also actors that are not Python's, such as `weft::Actor` in C++, which the registry does not list. Their name is
+    that which they were started with; a Python actor's is that of its class.
+    """
+    return _weft._find_actor(urn_or_name, by_name=True)
+
+
 class Statistics(NamedTuple):
     """What an actor has done so far."""
 
@@ -36,10 +45,11 @@ class Statistics(NamedTuple):
     failed: int  # of those: whose exception nobody got as an answer
     refused: int  # dropped by a full mailbox, or left when it stopped
     busy: float  # seconds in handlers
+    restarted: int  # how often it was made anew
 
 
 def statistics(actor_ref: ActorRef[Any]) -> Statistics:
-    """Return what the actor has done so far."""
+    """Return what the actor has done so far; of a pool, the sums of all that it had."""
     return Statistics(*_weft._actor_statistics(actor_ref))
 
 

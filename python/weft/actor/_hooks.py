@@ -47,3 +47,18 @@ def proxy_to_itself(actor: Any, path: tuple[str, ...]) -> None:
         ".".join(path),
         "_" + path[-1],
     )
+
+
+def renew(actor_class: type[Any], ref: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Make the instance of an actor that failed anew. It has the same reference from the beginning."""
+    actor = actor_class.__new__(actor_class, *args, **kwargs)
+    vars(actor)["_actor_ref"] = ref
+    actor.__init__(*args, **kwargs)
+    return actor
+
+
+def dead_letter(handler: Any, message: Any, ref: Any, reason: Any) -> None:
+    from weft.actor._supervision import DeadLetter
+
+    if not isinstance(message, DeadLetter):
+        handler(DeadLetter(message, ref, reason))

@@ -64,10 +64,10 @@ async def _nothing():
 
 @pytest.fixture
 def run_program():
-    """run_program(text): a program of its own, by this interpreter."""
+    """run_program(text, *arguments): a program of its own, by this interpreter."""
 
-    def run(text):
-        return subprocess.run([sys.executable, "-c", textwrap.dedent(text)], capture_output=True, text=True, timeout=60,
+    def run(text, *arguments):
+        return subprocess.run([sys.executable, "-c", textwrap.dedent(text), *arguments], capture_output=True, text=True, timeout=60,
                               check=False)
 
     return run
@@ -84,6 +84,8 @@ def nothing_is_left():
     weft.run_async(_nothing())  # its loop stays
     before = descriptors(), threading.active_count()
     yield
+    if "weft.actor._office" in sys.modules:  # after a fork, or where something was shared
+        sys.modules["weft.actor._office"].shut()
     gc.collect()
     let_others_run_until(lambda: weft.report()["fibers_alive"] == 0)
     let_others_run_until(lambda: threading.active_count() == before[1])

@@ -7,9 +7,9 @@ import sys
 import weft
 
 NAMES = """
-FAMILIES Cancelled Case Channel Closed Fiber StillRunning TaskGroup Timeout __version__ after current is_patched map
-patch patched readable report run_async running select sending shield sleep spawn start timeout to_thread unpatch
-wait_readable wait_writable writable yield_now
+FAMILIES Cancelled Case Channel Closed Fiber StillRunning TaskGroup Timeout __version__ after current get_include
+get_library is_patched map patch patched readable report run_async running select sending shield sleep spawn start
+timeout to_thread unpatch wait_readable wait_writable writable yield_now
 """.split()
 
 

@@ -44,6 +44,35 @@ class Counter : public Actor<Counter> {
   int sum_;
 };
 
+TEST_F(Actors, DoNotWaitForTheirOwnAnswer) {
+  struct Selfish : Actor<Selfish> {
+    int one() { return 1; }
+    bool itself() {
+      try {
+        self().ask(&Selfish::one).get();
+        return false;
+      } catch (const std::system_error& error) {
+        return error.code() == std::errc::resource_deadlock_would_occur;
+      }
+    }
+    bool within(std::chrono::milliseconds span) { return self().ask(&Selfish::one).wait_for(span); }
+    Future<int> later() { return self().ask(&Selfish::one); }
+    void stop_itself() { self().stop().wait(); }
+  };
+  for (const Dispatcher& dispatcher : {Dispatcher(), Dispatcher::threads(1), Dispatcher::own_thread()}) {
+    auto actor = Selfish::start_with({.dispatcher = dispatcher});
+    EXPECT_TRUE(actor.ask(&Selfish::itself).get());
+    EXPECT_THROW(actor.ask(&Selfish::stop_itself).get(), std::system_error);
+    EXPECT_THROW(actor.ask(&Selfish::one).get(), ActorDead) << "it was asked to stop all the same";
+    actor.join();
+    auto other = Selfish::start_with({.dispatcher = dispatcher});
+    EXPECT_FALSE(other.ask(&Selfish::within, 1ms).get());
+    EXPECT_EQ(other.ask(&Selfish::later).get().get(), 1);
+    other.stop().wait();
+    other.join();
+  }
+}
+
 TEST_F(Actors, AnswerWithWhatTheMethodReturns) {
   auto counter = Counter::start(5);
   EXPECT_TRUE(counter.alive());
