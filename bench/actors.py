@@ -218,6 +218,7 @@ def main():
     parser.add_argument("--ring", type=int, default=100_000,
                         help="actors in the ring; OS threads: at most 1,000 (default: 100,000)")
     parser.add_argument("--quick", action="store_true", help="one short run of each: does it work?")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the medians there, too")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--count", type=int, default=20_000, help="messages (default: 20,000)")
     options = parser.parse_args()
@@ -243,16 +244,21 @@ def main():
                 print(f"actors: {side} gives no figures", file=sys.stderr)
                 return 1
             figures[side].append(json.loads(done.stdout))
+    medians = {
+        operation: {side: statistics.median(run[operation] for run in runs)
+                    for side, runs in figures.items() if operation in runs[0]}
+        for operation in OPERATIONS
+    }
+    if options.json:
+        options.json.write_text(json.dumps(medians, indent=2) + "\n")
     print(f"{'':10}" + "".join(f"{side:>10}" + ("" if side == "fiber" else f"{'ratio':>8}") for side in SIDES))
-    for operation in OPERATIONS:
+    for operation, values in medians.items():
         line = f"{operation:10}"
-        ours = statistics.median(run[operation] for run in figures["fiber"])
         for side in SIDES:
-            values = [run[operation] for run in figures[side] if operation in run]
-            median = statistics.median(values) if values else None
-            line += f"{median:10.2f}" if values else f"{'-':>10}"
+            value = values.get(side)
+            line += f"{'-':>10}" if value is None else f"{value:10.2f}"
             if side != "fiber":
-                line += f"{median / ours:7.1f}x" if values else f"{'-':>8}"
+                line += f"{'-':>8}" if value is None else f"{value / values['fiber']:7.1f}x"
         print(line)
     return 0
 

@@ -20,4 +20,10 @@ endif()
 if(WEFT_BENCH)
   find_package(benchmark 1.7 REQUIRED)
   find_package(Boost 1.74 REQUIRED COMPONENTS fiber)
+  # Debian's package has no CMake or pkg-config file.
+  find_library(caf_core_LIBRARY caf_core REQUIRED)
+  find_path(caf_core_INCLUDE caf/all.hpp REQUIRED)
+  add_library(caf_core SHARED IMPORTED)
+  set_target_properties(caf_core PROPERTIES IMPORTED_LOCATION ${caf_core_LIBRARY}
+                                            INTERFACE_INCLUDE_DIRECTORIES ${caf_core_INCLUDE})
 endif()

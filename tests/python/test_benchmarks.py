@@ -1,5 +1,6 @@
 """The Python benchmarks run, plain, under gevent and under weft, and print what they are for. Not what the figures are."""
 
+import json
 import re
 import subprocess
 import sys
@@ -46,13 +47,15 @@ def test_the_packages_benchmark_has_figures_for_all():
     assert run(ROOT / "bench" / "package.py", "sqawn").returncode == 2
 
 
-def test_the_actors_benchmark_has_figures_for_all():
-    done = run(ROOT / "bench" / "actors.py", "--quick")
+def test_the_actors_benchmark_has_figures_for_all(tmp_path):
+    done = run(ROOT / "bench" / "actors.py", "--quick", "--json", tmp_path / "medians")
     assert done.returncode == 0, done.stderr
     for operation in ("tell", "ask", "fan_out", "ring", "start", "memory"):
         assert re.search(rf"^{operation}( +-?[\d.]+){{3}}x", done.stdout, re.MULTILINE), done.stdout
     for operation in ("call", "nested"):
         assert re.search(rf"^{operation} +[\d.]+ .*-$", done.stdout, re.MULTILINE), done.stdout
+    medians = json.loads((tmp_path / "medians").read_text())
+    assert medians["call"].keys() == {"fiber", "thread", "pykka"}
 
 
 def test_benchmark_without_weft_says_how_to_get_it():
