@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from weft_run import BACKENDS, ROOT, clean_environment, os_threads, weft_program
+from weft_run import BACKENDS, ROOT, clean_environment, os_threads, wait_until, weft_program
 
 LANGUAGES = ("python", "cpp")
 MODES = (None, *BACKENDS)  # None: plain
@@ -140,7 +140,7 @@ def test_demo_refuses_nonsense(options, complaint):
     assert done.returncode == 2 and complaint in done.stderr
 
 
-# The examples of the library, each in both languages.
+# The examples of the library, most in both languages.
 
 
 def example(language, name, python=(), cpp=()):
@@ -408,3 +408,161 @@ def test_bulk_loader_says_that_there_is_no_database(language):
     dsn = "host=127.0.0.1 port=1"
     _, err = run_example(language, "bulk_loader", ["--dsn", dsn], [dsn], code=1)
     assert err.startswith("bulk_loader: ") and "refused" in err
+
+
+def play(*options):
+    """What the console of music_player said: (what, about what)."""
+    out, err = run_example("python", "music_player", options)
+    assert err == ""
+    *lines, last = out.splitlines()
+    assert last == "stopped"
+    return [tuple(line.split(maxsplit=1)) for line in lines]
+
+
+def scrobbled(said):
+    return [name for what, names in said if what == "scrobbled" for name in names.split(", ")]
+
+
+def test_music_player_plays_pauses_skips_and_reports():
+    said = play("--tracks", 5, "--broken", 4, "--length", 0.4)
+    assert said[:3] == [("queued", "5 tracks, 2.00 s"), ("refused", "there is no song:nowhere"), ("playing", "Song 1")]
+    assert [what for what, _ in said[3:6]] == ["paused", "playing", "ended"]  # the last by skipping
+    heard = [(what, about[:6]) for what, about in said[6:] if what != "scrobbled"]
+    assert heard == [("playing", "Song 2"), ("ended", "Song 2"), ("playing", "Song 3"), ("ended", "Song 3"),
+                     ("failed", "Song 4"), ("playing", "Song 5"), ("ended", "Song 5"),
+                     ("playing", "Song 5"), ("refused", "nothin")]
+    assert ("ended", "Song 3 after 0.40 of 0.40 s") in said
+    assert ("failed", "Song 4 cannot be decoded") in said and ("refused", "nothing follows Song 5") in said
+    assert scrobbled(said) == ["Song 2", "Song 3", "Song 5"]
+
+
+def test_music_player_goes_on_when_nothing_can_be_played():
+    said = play("--tracks", 1, "--broken", 1)
+    assert said[2:] == [("failed", "Song 1 cannot be decoded"), *[("refused", "nothing is playing")] * 3,
+                        ("failed", "Song 1 cannot be decoded"), ("refused", "nothing is playing")]
+
+
+def test_music_player_refuses_an_empty_list():
+    assert "must be a track" in run_example("python", "music_player", ["--tracks", 0], code=2)[1]
+
+
+def bank(*options, code=0):
+    """What bank.py said of its run, by subject."""
+    out, err = run_example("python", "bank", options, code=code)
+    assert err == ""
+    given_up, transfers, faults, *frozen, letters, money = out.splitlines()
+    assert given_up == "a careful audit was given up after 0.05 s" and letters.endswith(" dead letters")
+    return {
+        "transfers": {what: int(count) for count, what in re.findall(r"(\d+) (\w+)", transfers.partition(":")[2])},
+        "faults": int(faults.split()[0]),
+        "made anew": int(re.search(r"made anew (\d+) times", faults).group(1)),
+        "sent again": int(re.search(r"(\d+) entries sent again", faults).group(1)),
+        "frozen": frozen,
+        "money": money,
+    }
+
+
+def test_bank_carries_out_every_order_although_accounts_fail():
+    said = bank("--transfers", 300, "--faults", 40, "--spoiled", 0)
+    assert set(said["transfers"]) <= {"done", "refused"} and sum(said["transfers"].values()) == 300
+    assert said["faults"] == said["made anew"] == 40 and said["sent again"] >= 40
+    assert said["frozen"] == [] and said["money"] == "8000 of 8000 are there"
+
+
+def test_bank_goes_on_without_the_accounts_whose_ledgers_it_cannot_read():
+    said = bank("--accounts", 4, "--transfers", 400, "--faults", 10, "--spoiled", 2)
+    assert said["faults"] == 12 and said["made anew"] == 10 + 2 * 3
+    assert [line.partition(" says ")[2] for line in said["frozen"]] == ["'scribble'"] * 2
+    assert said["transfers"]["returned"] > 0 and sum(said["transfers"].values()) == 400
+    assert said["money"] == "4000 of 4000 are there"
+
+
+def test_bank_goes_on_from_its_ledgers(tmp_path):
+    first = bank("--ledger", tmp_path, "--spoiled", 0)
+    assert first["money"] == "8000 of 8000 are there"
+    ledger = tmp_path / "2.ledger"
+    lines = ledger.read_text()
+    ledger.write_text(lines + "7 x\n")
+    second = bank("--ledger", tmp_path, "--spoiled", 0, "--seed", 2)
+    assert second["frozen"] == ["account 2 is frozen: 2.ledger says '7 x'"]
+    assert second["money"] == "8000 of 8000 are there"
+    assert ledger.read_text() == lines + "7 x\n"
+
+
+def test_bank_notices_that_money_is_missing(tmp_path):
+    quiet = ["--ledger", tmp_path, "--transfers", 0, "--faults", 0, "--spoiled", 0]
+    assert bank(*quiet)["money"] == "8000 of 8000 are there"
+    (tmp_path / "3.ledger").write_text("0 900\n")
+    assert bank(*quiet, code=1)["money"] == "7900 of 8000 are there"
+
+
+def test_bank_ends_on_interrupt_with_nothing_on_its_way(tmp_path):
+    ledger = tmp_path / "1.ledger"
+    with started("python", "bank", ["--ledger", tmp_path, "--transfers", 10**6]) as process:
+        wait_until(lambda: ledger.exists() and ledger.read_text().count("\n") > 5, what="an entry")
+        assert interrupt(process) == (130, "", "")
+    said = bank("--ledger", tmp_path, "--transfers", 0, "--faults", 0, "--spoiled", 0)
+    assert said["money"] == "8000 of 8000 are there"
+
+
+@pytest.mark.parametrize("options, complaint", [
+    (["--accounts", 1], "there must be two accounts"),
+    (["--transfers", 5, "--faults", 6], "no more faults than transfers"),
+    (["--nonsense"], "unrecognized arguments"),
+])
+def test_bank_refuses_nonsense(options, complaint):
+    assert complaint in run_example("python", "bank", options, code=2)[1]
+
+
+def test_bank_refuses_the_ledgers_of_another_bank(tmp_path):
+    (tmp_path / "0.ledger").touch()
+    _, err = run_example("python", "bank", ["--ledger", tmp_path], code=2)
+    assert "another number of accounts" in err
+
+
+def averages(lines):
+    """{sensor: (how many readings, their sum)} of what actor_pipeline wrote."""
+    found = {}
+    for sensor, count, mean in re.findall(r"sensor (\d+): (\d+) readings, (-?[\d.]+) on average", lines):
+        readings, total = found.get(int(sensor), (0, 0))
+        found[int(sensor)] = (readings + int(count), total + int(count) * float(mean))
+    return found
+
+
+def test_actor_pipeline_makes_parsers_anew_and_loses_no_other_record():
+    out, err = run_example("cpp", "actor_pipeline", cpp=["--records", 20000, "--bad", 500, "--parsers", 6])
+    assert sum(count for count, _ in averages(out).values()) == 19500
+    assert re.search(r"parsers +6 actors, 20000 messages, 500 failed, made anew 500 times", out)
+    assert out.endswith("20000 records, 500 of them rejected, 0 dead letters\n")
+    assert err.count("\n") == 1 and "this is no record" in err
+
+
+def test_actor_pipeline_reads_a_file(tmp_path):
+    (tmp_path / "readings").write_text("1 2\n1 -4\nno record\n3 5\n3\n\n2 6 7\n2 8")
+    out, _ = run_example("cpp", "actor_pipeline", cpp=[tmp_path / "readings"])
+    assert averages(out) == {1: (2, -2), 2: (1, 8), 3: (1, 5)}
+    assert out.endswith("8 records, 4 of them rejected, 0 dead letters\n")
+
+
+def test_actor_pipeline_handles_what_was_read_before_an_interrupt():
+    with started("cpp", "actor_pipeline", cpp=["--records", 10**12]) as process:
+        out = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        out += process.stdout.read()  # and not interrupt(), which skips what is in this buffer
+        assert process.wait(timeout=20) == 0
+    records, rejected = map(int, re.search(r"(\d+) records, (\d+) of them rejected, 0 dead", out).groups())
+    assert sum(count for count, _ in averages(out).values()) == records - rejected > 0
+
+
+@pytest.mark.parametrize("options, code, complaint", [
+    (["--nonsense"], 2, "Usage: actor_pipeline"),
+    (["--parsers", 0], 2, "Usage: actor_pipeline"),
+    (["one", "two"], 2, "Usage: actor_pipeline"),
+    (["/nowhere"], 1, "actor_pipeline: cannot open /nowhere"),
+])
+def test_actor_pipeline_refuses_nonsense(options, code, complaint):
+    assert complaint in run_example("cpp", "actor_pipeline", cpp=options, code=code)[1]
+
+
+def test_actor_pipeline_tells_how_it_is_called():
+    assert run_example("cpp", "actor_pipeline", cpp=["--help"])[0].startswith("Usage: actor_pipeline [--records N]")
