@@ -9,3 +9,7 @@ elseif(WEFT_SANITIZE STREQUAL "thread")
 elseif(NOT WEFT_SANITIZE STREQUAL "")
   message(FATAL_ERROR "WEFT_SANITIZE must be empty, 'address' or 'thread', not '${WEFT_SANITIZE}'")
 endif()
+if(WEFT_SANITIZE)
+  # Enough for their reports, and compiled in half the time.
+  set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1 -g1")
+endif()
