@@ -185,5 +185,6 @@ NB_MODULE(_weft, m) {
   add_actor_proxies(m);
   add_actor_values(m);
   add_remote_actors(m);
+  add_processes(m);
   add_patch(m);
 }

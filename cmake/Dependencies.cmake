@@ -12,6 +12,7 @@ endfunction()
 
 weft_static_library(boost_context libboost_context.a boost/context/detail/fcontext.hpp)
 weft_static_library(uring liburing.a liburing.h)
+weft_static_library(pcre2 libpcre2-8.a pcre2.h)
 find_package(nlohmann_json 3.11 REQUIRED)
 find_package(CLI11 2.1 REQUIRED)
 if(WEFT_TESTS)

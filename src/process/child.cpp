@@ -1,0 +1,316 @@
+#include "process/child.hpp"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <new>
+
+#include "fiber/sys.hpp"
+#include "net/wait.hpp"
+#include "weft/detail/io.hpp"
+
+namespace weft::detail {
+
+using engine::Guard;
+using namespace weft::process;
+namespace sys = engine::sys;
+
+static_assert(static_cast<uint32_t>(ChildStage::kExecute) == static_cast<uint32_t>(Stage::kExecute));
+
+Child::Child(const Launched& launched, size_t kept_output) noexcept
+    : control_(*this), output_(*this, kept_output), errors_(*this, kept_output), keeper_(launched.keeper) {
+  owner_ = static_cast<pid_t>(sys::call(SYS_getpid));
+  control_.fd = launched.control;
+  output_.fd = launched.output;
+  errors_.fd = launched.errors;
+  output_.exists = launched.output >= 0;
+  errors_.exists = launched.errors >= 0;
+  input_ = launched.input;
+}
+
+Child::~Child() {
+  if (input_ >= 0) close_descriptor(input_);
+}
+
+bool Child::is_foreign() const noexcept {
+  return sys::call(SYS_getpid) != owner_;
+}
+
+void Child::changed() noexcept {
+  changes_.fetch_add(1, std::memory_order_release);
+  wake(&changes_);
+}
+
+// Begins to watch. Without memory or a thread for that, the tree is killed: the keeper sees the end of its
+// socket.
+int Child::watch() noexcept {
+  for (Source* source :
+       {static_cast<Source*>(&control_), static_cast<Source*>(&output_), static_cast<Source*>(&errors_)}) {
+    if (source->fd < 0) continue;
+    references_.fetch_add(1, std::memory_order_relaxed);
+    if (const int error = Watcher::add(*source)) {
+      references_.fetch_sub(1, std::memory_order_relaxed);
+      return error;
+    }
+    watched_.fetch_add(1, std::memory_order_relaxed);
+  }
+  return 0;
+}
+
+namespace {
+
+alignas(64) constinit char g_read[64 * 1024];  // of the watcher's thread
+
+}  // namespace
+
+// What read(2) returned.
+long Child::Stream::read_some() noexcept {
+  const long size = sys::call(SYS_read, fd, g_read, sizeof g_read);
+  if (size > 0) kept.append(g_read, static_cast<size_t>(size));
+  return size;
+}
+
+void Child::Stream::drain() noexcept {
+  if (at_end) return;
+  for (long size = 1; size > 0 || size == -EINTR;) size = read_some();
+}
+
+bool Child::Stream::ready() noexcept {
+  const long size = read_some();
+  if (size == -EAGAIN || size == -EINTR) return true;
+  if (size <= 0) {
+    at_end = true;
+    kept.finish();
+  }
+  child.changed();
+  if (size > 0) return true;
+  release_child(&child);
+  return false;
+}
+
+bool Child::Control::ready() noexcept {
+  Event event;
+  const long size = sys::call(SYS_recvfrom, fd, &event, sizeof event, MSG_DONTWAIT, nullptr, nullptr);
+  if (size == -EAGAIN || size == -EINTR) return true;
+  if (size == sizeof event) {
+    child.note(event);
+    return true;
+  }
+  child.lose_keeper();
+  release_child(&child);
+  return false;
+}
+
+void Child::note(const Event& event) noexcept {
+  {
+    Guard guard(lock_);
+    if (event.what == What::kExited) {
+      state_.exited = true;
+      state_.status = event.a;
+    } else if (event.what == What::kGone) {
+      told_end_ = true;
+      state_.forced = event.a;
+    } else if (event.what == What::kStuck) {
+      told_end_ = true;
+      state_.stuck = event.a;
+      state_.stuck_pid = event.b;
+      state_.stuck_error = event.c;
+    }
+  }
+  if (event.what == What::kExited) changed();
+}
+
+// It has ended, by itself or by somebody's hand: then the command was killed with it.
+void Child::lose_keeper() noexcept {
+  sys::call(SYS_wait4, keeper_, nullptr, 0, nullptr);
+  {
+    Guard guard(lock_);
+    control_open_ = false;
+    if (!state_.exited) {
+      state_.exited = true;
+      state_.status = SIGKILL;
+    }
+    state_.gone = true;
+    state_.lost = !told_end_;
+  }
+  // Somebody outside of the tree may have been given the pipes' other ends: who reads is not to wait for
+  // that.
+  for (Stream* stream : {&output_, &errors_}) {
+    if (!stream->exists) continue;
+    stream->drain();
+    stream->kept.finish();
+  }
+  changed();
+}
+
+void Child::send(const Request& request) noexcept {
+  if (is_foreign()) return;
+  Guard guard(lock_);
+  if (control_open_)
+    sys::call(SYS_sendto, control_.fd, &request, sizeof request, MSG_NOSIGNAL | MSG_DONTWAIT, nullptr, 0);
+}
+
+namespace {
+
+// The keeper's first word. False: `failure` or `outcome` tell why the command does not run.
+bool hear_first(const Launched& launched, Nanos deadline, pid_t& pid, ChildFailure& failure,
+                Outcome& outcome) noexcept {
+  for (;;) {
+    Event event;
+    const long size =
+        sys::call(SYS_recvfrom, launched.control, &event, sizeof event, MSG_DONTWAIT, nullptr, nullptr);
+    if (size == sizeof event && event.what == What::kStarted) {
+      pid = event.a;
+      return true;
+    }
+    if (size == sizeof event && event.what == What::kFailed) {
+      failure = {event.a, static_cast<ChildStage>(event.b)};
+      return false;
+    }
+    if (size != -EAGAIN && size != -EINTR) {  // it ended without a word
+      failure = {size < 0 ? static_cast<int>(-size) : ECHILD, ChildStage::kKeeper};
+      return false;
+    }
+    const IoResult waited = wait_for_descriptor(launched.control, POLLIN, deadline, "start_child");
+    if (waited.outcome != Outcome::kReady && waited.outcome != Outcome::kInterrupted) {
+      outcome = waited.outcome;
+      return false;
+    }
+  }
+}
+
+// The keeper sees the end of its socket and kills what it has started; that takes a moment.
+void abandon(const Launched& launched) noexcept {
+  for (const int fd : {launched.control, launched.input, launched.output, launched.errors})
+    if (fd >= 0) close_descriptor(fd);
+  sys::call(SYS_wait4, launched.keeper, nullptr, 0, nullptr);
+}
+
+}  // namespace
+
+Child* start_child(const ChildRequest& request, Nanos deadline, ChildFailure& failure,
+                   Outcome& outcome) noexcept {
+  failure = {};
+  outcome = Outcome::kReady;
+  Launched launched;
+  if (launch(request, launched, failure) != 0) return nullptr;
+  pid_t pid;
+  if (!hear_first(launched, deadline, pid, failure, outcome)) {
+    abandon(launched);
+    return nullptr;
+  }
+  auto* child = new (std::nothrow) Child(launched, request.kept_output);
+  if (!child) {
+    abandon(launched);
+    failure = {ENOMEM, ChildStage::kKeeper};
+    return nullptr;
+  }
+  child->state_.pid = pid;
+  if (const int error = child->watch()) {
+    failure = {error, ChildStage::kKeeper};
+    child->give_up_unwatched();
+    release_child(child);
+    return nullptr;
+  }
+  return child;
+}
+
+// What no watcher will close.
+void Child::give_up_unwatched() noexcept {
+  Source* const sources[] = {&control_, &output_, &errors_};
+  int skip = watched_.load(std::memory_order_relaxed);
+  if (skip > 0) end_child(this, SIGKILL, 0);
+  for (Source* source : sources) {
+    if (source->fd < 0 || skip-- > 0) continue;
+    if (source == &control_) {
+      control_open_ = false;
+      close_descriptor(source->fd);
+      sys::call(SYS_wait4, keeper_, nullptr, 0, nullptr);
+    } else {
+      close_descriptor(source->fd);
+    }
+  }
+}
+
+void retain_child(Child* child) noexcept {
+  child->references_.fetch_add(1, std::memory_order_relaxed);
+}
+
+void release_child(Child* child) noexcept {
+  // What the watcher holds is not what keeps a command running.
+  const uint32_t left = child->references_.fetch_sub(1, std::memory_order_acq_rel) - 1;
+  if (left == 0) delete child;
+}
+
+ChildState child_state(const Child* child) noexcept {
+  if (child->is_foreign()) {
+    ChildState state;
+    state.foreign = true;
+    return state;
+  }
+  Guard guard(child->lock_);
+  return child->state_;
+}
+
+uint32_t child_changes(const Child* child) noexcept {
+  return child->changes_.load(std::memory_order_acquire);
+}
+
+Outcome await_child(Child* child, uint32_t seen, Nanos deadline, uint8_t flags) noexcept {
+  return await(&child->changes_, deadline, flags, "await_child",
+               [&]() noexcept { return child->changes_.load(std::memory_order_acquire) != seen; });
+}
+
+int signal_child(Child* child, int signal, ChildScope scope) noexcept {
+  if (child->is_foreign()) return ECHILD;
+  const ChildState state = child_state(child);
+  if (state.gone || (state.exited && scope == ChildScope::kCommand)) return ESRCH;
+  child->send({Wish::kSignal, signal, static_cast<Scope>(scope), 0});
+  return 0;
+}
+
+void end_child(Child* child, int signal, Nanos grace) noexcept {
+  const Nanos milliseconds = grace <= 0 ? 0 : std::min<Nanos>((grace - 1) / 1'000'000 + 1, UINT32_MAX / 2);
+  child->send({Wish::kEnd, signal, Scope::kGroup, static_cast<uint32_t>(milliseconds)});
+}
+
+size_t read_child(const Child* child, int stream, uint64_t& position, char* buffer, size_t size,
+                  bool& ended) noexcept {
+  if (child->is_foreign() || !child->stream(stream).exists) {
+    ended = true;
+    return 0;
+  }
+  return child->stream(stream).kept.read(position, buffer, size, ended);
+}
+
+uint64_t child_output_end(const Child* child, int stream, uint64_t& first) noexcept {
+  return child->stream(stream).kept.end(first);
+}
+
+bool child_has_stream(const Child* child, int stream) noexcept {
+  return stream == 0 ? child->input_.load() >= 0 : child->stream(stream).exists;
+}
+
+int child_input(const Child* child) noexcept {
+  return child->input_.load();
+}
+
+void close_child_input(Child* child) noexcept {
+  if (const int fd = child->input_.exchange(-1); fd >= 0) close_descriptor(fd);
+}
+
+Nanos probe_pause(Nanos waited, Nanos longest) noexcept {
+  constexpr Nanos kLeast = 500'000;
+  const Nanos pause = std::max(kLeast, std::min(waited / 40, longest));
+  // The last bits of the clock are as good as any chance here.
+  const Nanos fifth = pause / 5;
+  return pause - fifth +
+         static_cast<Nanos>((static_cast<uint64_t>(now()) * 0x9E3779B97F4A7C15u >> 32) %
+                            static_cast<uint64_t>(2 * fifth + 1));
+}
+
+}  // namespace weft::detail
