@@ -147,7 +147,8 @@ def render(headers):
         "<!-- Made by scripts/generate-reference from the public headers: change those. -->",
         "",
         "What the headers under `include/weft/` say; `#include <weft/weft.hpp>` is all of them. Everything is in",
-        "namespace `weft`, or `weft::net` where the name says so. Names of `detail` promise nothing and are left out.",
+        "namespace `weft`, or `weft::net` or `weft::process` where the name says so. Names of `detail` promise",
+        "nothing and are left out.",
         "[The C++ guide](../guides/cpp.md) tells how to use it; [both doors](both-doors.md) puts it beside Python.",
         "",
         "| header | |",
@@ -164,6 +165,7 @@ def render(headers):
 def public_headers(include):
     root = Path(include)
     found = sorted((root / "weft").glob("*.hpp")) + sorted((root / "weft/net").glob("*.hpp"))
+    found += sorted((root / "weft/process").glob("*.hpp"))
     return [path for path in found if path.name != "detail.hpp"]
 
 

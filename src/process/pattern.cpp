@@ -5,6 +5,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <utility>
 
 namespace weft::detail {
 
@@ -97,6 +98,7 @@ class Search {
     }
   }
   uint64_t found() const noexcept { return found_; }
+  uint64_t read() const noexcept { return next_; }
 
  private:
   const Child* child_;
@@ -109,19 +111,21 @@ class Search {
 
 }  // namespace
 
-Sought await_output(Child* child, const Pattern* pattern, OutputPositions& positions, Nanos deadline,
-                    uint8_t flags, Outcome& outcome) noexcept {
-  outcome = Outcome::kReady;
-  std::unique_ptr<char[]> window(new (std::nothrow) char[2 * kChunk]);
-  if (!window) return Sought::kNoMemory;
-  Search searches[] = {{child, 1, *pattern, positions.at[0]}, {child, 2, *pattern, positions.at[1]}};
-  for (;;) {
-    const uint32_t seen = child_changes(child);
-    int ended = 0, unfinished = -1;
+class OutputSearch {
+ public:
+  OutputSearch(Child* child, const Pattern& pattern, const OutputPositions& from,
+               std::unique_ptr<char[]> window) noexcept
+      : child_(child),
+        searches_{{child, 1, pattern, from.at[0]}, {child, 2, pattern, from.at[1]}},
+        window_(std::move(window)) {}
+
+  Sought look(OutputPositions& positions, Nanos& again) noexcept {
+    int ended = 0;
     for (int i = 0; i < 2; ++i) {
-      switch (child_has_stream(child, i + 1) ? searches[i].look(window) : Search::State::kEnded) {
+      const uint64_t seen = searches_[i].read();
+      switch (child_has_stream(child_, i + 1) ? searches_[i].look(window_) : Search::State::kEnded) {
         case Search::State::kFound:
-          positions.at[i] = searches[i].found();
+          positions.at[i] = searches_[i].found();
           return Sought::kFound;
         case Search::State::kNoMemory:
           return Sought::kNoMemory;
@@ -129,20 +133,52 @@ Sought await_output(Child* child, const Pattern* pattern, OutputPositions& posit
           ++ended;
           break;
         case Search::State::kUnfinished:
-          unfinished = i;
+          if (searches_[i].read() != seen) settles_[i] = now() + kSettle;
+          if (now() >= settles_[i]) {
+            positions.at[i] = searches_[i].found();
+            return Sought::kFound;
+          }
+          again = std::min(again, settles_[i]);
           break;
         case Search::State::kGoing:
           break;
       }
     }
-    if (ended == 2) return Sought::kEnded;
-    const Nanos settled = unfinished >= 0 ? now() + kSettle : kNever;
-    outcome = await_child(child, seen, std::min(deadline, settled), flags);
-    if (outcome == Outcome::kTimeout && unfinished >= 0 && settled <= deadline) {
-      positions.at[unfinished] = searches[unfinished].found();
-      outcome = Outcome::kReady;
-      return Sought::kFound;
-    }
+    return ended == 2 ? Sought::kEnded : Sought::kElsewise;
+  }
+
+ private:
+  Child* child_;
+  Search searches_[2];
+  Nanos settles_[2] = {0, 0};
+  std::unique_ptr<char[]> window_;
+};
+
+OutputSearch* begin_search(Child* child, const Pattern* pattern, const OutputPositions& from) noexcept {
+  std::unique_ptr<char[]> window(new (std::nothrow) char[2 * kChunk]);
+  return window ? new (std::nothrow) OutputSearch(child, *pattern, from, std::move(window)) : nullptr;
+}
+
+Sought search_on(OutputSearch* search, OutputPositions& positions, Nanos& again) noexcept {
+  return search->look(positions, again);
+}
+
+void end_search(OutputSearch* search) noexcept {
+  delete search;
+}
+
+Sought await_output(Child* child, const Pattern* pattern, OutputPositions& positions, Nanos deadline,
+                    uint8_t flags, Outcome& outcome) noexcept {
+  outcome = Outcome::kReady;
+  const std::unique_ptr<OutputSearch> search(begin_search(child, pattern, positions));
+  if (!search) return Sought::kNoMemory;
+  for (;;) {
+    const uint32_t seen = child_changes(child);
+    Nanos again = kNever;
+    const Sought sought = search->look(positions, again);
+    if (sought != Sought::kElsewise) return sought;
+    outcome = await_child(child, seen, std::min(deadline, again), flags);
+    if (outcome == Outcome::kTimeout && again <= deadline) outcome = Outcome::kReady;
     if (outcome != Outcome::kReady) return Sought::kElsewise;
   }
 }

@@ -3,7 +3,7 @@
 
 #include <sys/types.h>
 
-#include "weft/detail/core.hpp"
+#include "weft/detail/io.hpp"
 
 namespace weft::detail {
 
@@ -109,6 +109,9 @@ WEFT_API bool child_has_stream(const Child* child, int stream) noexcept;
 /// no more.
 WEFT_API int child_input(const Child* child) noexcept;
 WEFT_API void close_child_input(Child* child) noexcept;
+/// Writes all of it, unless the wait ends before; the value is how much was written, or -EPIPE: nobody reads
+/// it any more, or it was closed. SIGPIPE is not raised. A cancellation point.
+WEFT_API IoResult write_child(Child* child, const char* data, size_t size, Nanos deadline) noexcept;
 
 /// A regular expression, of PCRE2's syntax, which is that of Perl and nearly that of Python's re.
 class Pattern;
@@ -126,8 +129,17 @@ enum class Sought : uint8_t {
   kFound,  ///< positions: that of its stream is behind the line
   kEnded,  ///< all streams have ended without it
   kNoMemory,
-  kElsewise,  ///< see the outcome
+  kElsewise,  ///< not yet; of await_output(): see the outcome
 };
+/// A search that goes on where it was, for who awaits other things as well.
+class OutputSearch;
+/// Null: no memory. REQUIRES: both outlive it.
+WEFT_API OutputSearch* begin_search(Child* child, const Pattern* pattern,
+                                    const OutputPositions& from) noexcept;
+/// What await_output() looks at; does not wait. `again` becomes less if it is to be called by then although
+/// nothing has happened.
+WEFT_API Sought search_on(OutputSearch* search, OutputPositions& positions, Nanos& again) noexcept;
+WEFT_API void end_search(OutputSearch* search) noexcept;
 /// Waits until stdout or stderr, whichever are pipes, have written what matches. Lines before it are skipped;
 /// a match in an unfinished line counts when nothing more came for 50 ms.
 WEFT_API Sought await_output(Child* child, const Pattern* pattern, OutputPositions& positions, Nanos deadline,
@@ -136,5 +148,34 @@ WEFT_API Sought await_output(Child* child, const Pattern* pattern, OutputPositio
 /// How long to wait between two looks at something that is awaited for `waited` nanoseconds: a fortieth of
 /// that, so that it is noticed soon in proportion, but from 0.5 ms to `longest`; give or take a fifth.
 WEFT_API Nanos probe_pause(Nanos waited, Nanos longest) noexcept;
+
+/// What one look at something that is awaited has shown.
+struct ProbeAnswer {
+  bool ready = false;
+  int error = 0;        ///< why not, as an errno; 0: it answered, but not as hoped for
+  char seen[512] = "";  ///< in words
+};
+/// These take `limit` nanoseconds at most, and are cancellation points. An outcome other than kReady: the
+/// caller is to end, and nothing was learnt. Fibers and native threads.
+///
+/// Does somebody accept connections there?
+WEFT_API Outcome probe_tcp(const char* host, uint16_t port, Nanos limit, ProbeAnswer& answer) noexcept;
+WEFT_API Outcome probe_unix(const char* path, Nanos limit, ProbeAnswer& answer) noexcept;
+
+/// A request whose answer tells whether a server is ready. Borrowed for the call.
+struct HttpProbe {
+  const char* url = nullptr;
+  const char* method = "GET";
+  const char* body = nullptr;  ///< null: none
+  size_t body_size = 0;
+  const char* const* header_names = nullptr;
+  const char* const* header_values = nullptr;
+  size_t header_count = 0;
+  const Pattern* status = nullptr;  ///< is to match the three digits of the status
+  bool follow_redirects = false;
+  bool verify = true;             ///< the certificate
+  const char* ca_file = nullptr;  ///< null: the system's authorities
+};
+WEFT_API Outcome probe_http(const HttpProbe& request, Nanos limit, ProbeAnswer& answer) noexcept;
 
 }  // namespace weft::detail

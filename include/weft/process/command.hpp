@@ -1,0 +1,116 @@
+// Command: what is to be executed, as words or as a line.
+#pragma once
+
+#include <initializer_list>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace weft::process {
+
+/// The words of `line`, as a POSIX shell splits them: at blanks, but within quotes and after a backslash.
+/// Nothing is expanded. std::invalid_argument: a quote has no end.
+inline std::vector<std::string> split_words(std::string_view line) {
+  std::vector<std::string> words;
+  std::string word;
+  bool in_word = false;
+  char quote = 0;
+  for (size_t i = 0; i < line.size(); ++i) {
+    const char c = line[i];
+    const bool last = i + 1 == line.size();
+    if (quote == '\'') {
+      if (c == quote)
+        quote = 0;
+      else
+        word += c;
+    } else if (c == '\\') {
+      if (last)
+        throw std::invalid_argument("weft::process: `" + std::string(line) +
+                                    "`: a backslash at the end escapes nothing; expected one more character");
+      const char next = line[++i];
+      in_word = in_word || next != '\n';
+      // Within double quotes it is itself before most characters; before a line's end both go.
+      if (quote && std::string_view("$`\"\\\n").find(next) == std::string_view::npos) word += c;
+      if (next != '\n') word += next;
+    } else if (quote) {
+      if (c == quote)
+        quote = 0;
+      else
+        word += c;
+    } else if (c == '\'' || c == '"') {
+      quote = c;
+      in_word = true;
+    } else if (c == ' ' || c == '\t' || c == '\n') {
+      if (in_word) words.push_back(std::exchange(word, {}));
+      in_word = false;
+    } else {
+      word += c;
+      in_word = true;
+    }
+  }
+  if (quote)
+    throw std::invalid_argument("weft::process: `" + std::string(line) + "`: a " + quote +
+                                " has no end; expected a closing one");
+  if (in_word) words.push_back(std::move(word));
+  return words;
+}
+
+/// A command: its words, the file to execute first; or a line, which is split by split_words(), or run by a
+/// shell where Options::shell is set.
+class Command {
+ public:
+  Command(std::vector<std::string> words) : words_(std::move(words)) {}
+  Command(std::initializer_list<std::string> words) : words_(words) {}
+  Command(std::string_view line) : line_(line), is_line_(true) {}
+  Command(const std::string& line) : Command(std::string_view(line)) {}
+  Command(const char* line) : Command(std::string_view(line)) {}
+
+  /// What is executed. std::invalid_argument: there is no command, or there are NULs in it.
+  std::vector<std::string> arguments(bool shell) const {
+    std::vector<std::string> words = words_;
+    if (is_line_ && !shell) words = split_words(line_);
+    if (shell) {
+      if (!is_line_ && words.size() != 1)
+        throw std::invalid_argument("weft::process: a shell runs one text, not " +
+                                    std::to_string(words.size()) +
+                                    " words; expected a line, or Options::shell = false");
+      const std::string text = is_line_ ? line_ : words.front();
+      words.clear();
+      if (text.find_first_not_of(" \t\n") != std::string::npos) words = {"/bin/sh", "-c", text};
+    }
+    if (words.empty() || words.front().empty())
+      throw std::invalid_argument("weft::process: the command is empty; expected at least a file to execute");
+    for (const std::string& word : words)
+      if (word.find('\0') != std::string::npos)
+        throw std::invalid_argument("weft::process: the argument '" + std::string(word.c_str()) +
+                                    "...' has a NUL in it; expected text without");
+    return words;
+  }
+
+  /// For messages.
+  std::string text() const {
+    if (is_line_) return line_;
+    std::string all;
+    for (const std::string& word : words_) {
+      const bool plain = !word.empty() && word.find_first_of(" \t\n'\"\\$`*?#~;&|<>()") == std::string::npos;
+      if (!all.empty()) all += ' ';
+      if (!plain) all += '\'';
+      for (const char c : word)
+        if (c == '\'')
+          all += "'\\''";
+        else
+          all += c;
+      if (!plain) all += '\'';
+    }
+    return all;
+  }
+
+ private:
+  std::vector<std::string> words_;
+  std::string line_;
+  bool is_line_ = false;
+};
+
+}  // namespace weft::process
