@@ -3,10 +3,11 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <string>
 
-#include "weft/detail/process.hpp"
-#include "weft/net/tcp.hpp"
-#include "weft/net/unix.hpp"
+#include "process/pattern.hpp"
+#include "process/probe.hpp"
+#include "weft/error.hpp"
 
 namespace weft::detail {
 
@@ -22,49 +23,60 @@ void say(ProbeAnswer& answer, bool ready, int error, const char* text) noexcept 
 template <typename Probe>
 Outcome answer_by(ProbeAnswer& answer, Probe&& probe) noexcept {
   try {
-    probe();
+    const process::ProbeResult result = probe();
+    say(answer, result.ready, 0, result.seen.c_str());
   } catch (const Cancelled&) {
     return Outcome::kCancelled;
   } catch (const Timeout&) {
-    // The probe's own limit, or that of a scope around it.
-    if (const Outcome end = revocation(); end != Outcome::kReady) return end;
-    say(answer, false, ETIMEDOUT, "no answer in time");
+    return Outcome::kExpired;  // of a scope around the probe: its own limit is a result
   } catch (const std::bad_alloc&) {
     return Outcome::kNoMemory;
+  } catch (const std::invalid_argument& error) {
+    say(answer, false, EINVAL, error.what());
   } catch (const std::system_error& error) {
     say(answer, false, error.code().value(), error.what());
   } catch (const std::exception& error) {
-    say(answer, false, EINVAL, error.what());
+    say(answer, false, ENOTSUP, error.what());  // there is no TLS here
   }
   return Outcome::kReady;
+}
+
+bool matches(const Pattern& pattern, unsigned status) {
+  const std::string digits = std::to_string(status);
+  size_t begin = 0, end = 0;
+  return pattern.search(digits.data(), digits.size(), begin, end) == Pattern::Found::kYes;
+}
+
+process::HttpRequest request_of(const HttpProbe& probe) {
+  process::HttpRequest request;
+  request.url = process::parse_url(probe.url);
+  request.method = probe.method;
+  if (probe.body) request.body.assign(probe.body, probe.body_size);
+  for (size_t i = 0; i < probe.header_count; ++i)
+    request.headers.emplace_back(probe.header_names[i], probe.header_values[i]);
+  if (probe.status) request.accepts = [&](unsigned status) { return matches(*probe.status, status); };
+  request.follow_redirects = probe.follow_redirects;
+  request.tls.verify = probe.verify;
+  if (probe.ca_file) request.tls.ca_file = probe.ca_file;
+  return request;
+}
+
+std::chrono::nanoseconds span_of(Nanos limit) noexcept {
+  return std::chrono::nanoseconds(std::max<Nanos>(limit, 0));
 }
 
 }  // namespace
 
 Outcome probe_tcp(const char* host, uint16_t port, Nanos limit, ProbeAnswer& answer) noexcept {
-  return answer_by(answer, [&] {
-    net::ConnectOptions options;
-    options.timeout = std::chrono::nanoseconds(std::max<Nanos>(limit, 1));
-    const net::TcpStream stream = net::TcpStream::connect(host, port, options);
-    // A port of the range from which clients get theirs may be given to this very client: then it is
-    // connected to itself.
-    if (stream.local_address() == stream.peer_address())
-      return say(answer, false, ECONNREFUSED, "nobody listens");
-    say(answer, true, 0, "it accepts connections");
-  });
+  return answer_by(answer, [&] { return process::probe_tcp(host, port, span_of(limit)); });
 }
 
 Outcome probe_unix(const char* path, Nanos limit, ProbeAnswer& answer) noexcept {
-  return answer_by(answer, [&] {
-    net::UnixStream::connect(net::Address::unix_path(path),
-                             std::chrono::nanoseconds(std::max<Nanos>(limit, 1)));
-    say(answer, true, 0, "it accepts connections");
-  });
+  return answer_by(answer, [&] { return process::probe_unix(path, span_of(limit)); });
 }
 
-Outcome probe_http(const HttpProbe&, Nanos, ProbeAnswer& answer) noexcept {
-  say(answer, false, ENOSYS, "to be joined with probe_http");
-  return Outcome::kReady;
+Outcome probe_http(const HttpProbe& probe, Nanos limit, ProbeAnswer& answer) noexcept {
+  return answer_by(answer, [&] { return process::probe_http(request_of(probe), span_of(limit)); });
 }
 
 }  // namespace weft::detail
