@@ -1,4 +1,4 @@
-// What weft.process is made of: _Child, _Pattern, and the probes.
+// What weft.process is made of: _Child and _Pattern.
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
@@ -14,9 +14,8 @@
 #include <string>
 #include <vector>
 
-#include "python.hpp"
+#include "process_object.hpp"
 #include "weft/detail/io.hpp"
-#include "weft/detail/process.hpp"
 
 namespace weft::python {
 
@@ -45,25 +44,6 @@ std::vector<const char*> pointers_to(const std::vector<std::string>& texts) {
   pointers.push_back(nullptr);
   return pointers;
 }
-
-class Pattern {
- public:
-  Pattern(nb::bytes text, uint32_t flags) {
-    char what[256] = "";
-    size_t where = 0;
-    pattern_ = detail::compile_pattern(text.c_str(), text.size(), flags, what, sizeof what, where);
-    if (pattern_) return;
-    PyErr_Format(PyExc_ValueError, "%s at position %zu of the pattern %R", what, where, text.ptr());
-    throw nb::python_error();
-  }
-  ~Pattern() { detail::free_pattern(pattern_); }
-  Pattern(const Pattern&) = delete;
-  Pattern& operator=(const Pattern&) = delete;
-  const detail::Pattern* get() const noexcept { return pattern_; }
-
- private:
-  detail::Pattern* pattern_;
-};
 
 constexpr const char* kStages[] = {"",
                                    "weft-keeper cannot be started",
@@ -122,7 +102,8 @@ class Child {
     start(request, file_text, folder_text);
   }
   ~Child() {
-    detail::end_child(child_, SIGKILL, 0);
+    if (!child_) return;
+    if (!left_) detail::end_child(child_, SIGKILL, 0);
     detail::close_child_input(child_);
     detail::release_child(child_);
   }
@@ -206,10 +187,12 @@ class Child {
     }
   }
   int input() const { return detail::child_input(child_); }
+  /// It is being ended, and nobody waits for that: when this goes, nothing more is done.
+  void leave() { left_ = true; }
   void close_input() { detail::close_child_input(child_); }
 
   /// True: found; False: the streams ended without it; None: not in that time.
-  std::optional<bool> await_output(const Pattern& pattern, nb::list positions,
+  std::optional<bool> await_output(const PatternObject& pattern, nb::list positions,
                                    std::optional<Seconds> timeout) {
     const Nanos deadline = deadline_of(timeout);
     ensure_runtime_on_main();
@@ -288,20 +271,35 @@ class Child {
 
   detail::Child* child_ = nullptr;
   pid_t pid_ = -1;
+  bool left_ = false;
 };
 
 }  // namespace
 
+PatternObject::PatternObject(nb::bytes text, uint32_t flags) {
+  char what[256] = "";
+  size_t where = 0;
+  pattern_ = detail::compile_pattern(text.c_str(), text.size(), flags, what, sizeof what, where);
+  if (pattern_) return;
+  PyErr_Format(PyExc_ValueError, "%s at position %zu of the pattern %R", what, where, text.ptr());
+  throw nb::python_error();
+}
+
 void add_processes(nb::module_& module) {
-  nb::class_<Pattern>(module, "_Pattern")
+  nb::class_<PatternObject>(module, "_Pattern")
       .def(nb::init<nb::bytes, uint32_t>(), nb::arg("text"), nb::arg("flags") = 0);
   nb::class_<Child>(module, "_Child")
       .def(nb::init<nb::handle, nb::handle, nb::handle, nb::handle, std::vector<int>,
                     std::vector<std::pair<int, int>>, nb::dict>(),
            nb::arg("file"), nb::arg("arguments"), nb::arg("environment").none(), nb::arg("folder").none(),
-           nb::arg("streams"), nb::arg("passed"), nb::arg("options"))
+           nb::arg("streams"), nb::arg("passed"), nb::arg("options"),
+           nb::sig("def __init__(self, file: bytes, arguments: list[bytes], environment: list[bytes] | None, "
+                   "folder: bytes | None, streams: list[int], passed: list[tuple[int, int]], "
+                   "options: dict[str, Any]) -> None"))
       .def_prop_ro("pid", &Child::pid)
-      .def_prop_ro("state", &Child::state)
+      .def_prop_ro("state", &Child::state,
+                   nb::for_getter(nb::sig(
+                       "def state(self) -> tuple[int, bool, bool, bool, bool, tuple[int, int, int]]")))
       .def_prop_ro("changes", &Child::changes)
       .def_prop_ro("input", &Child::input)
       .def("poll", &Child::poll)
@@ -311,21 +309,20 @@ void add_processes(nb::module_& module) {
       .def("send_signal", &Child::send_signal, nb::arg("signal"), nb::arg("scope"))
       .def("end", &Child::end, nb::arg("signal"), nb::arg("grace"))
       .def("read", &Child::read, nb::arg("stream"), nb::arg("position"), nb::arg("size"),
-           nb::arg("timeout") = nb::none())
+           nb::arg("timeout") = nb::none(),
+           nb::sig("def read(self, stream: int, position: int, size: int, timeout: float | None = None) -> "
+                   "tuple[bytes, int, bool]"))
       .def("bounds", &Child::bounds, nb::arg("stream"))
       .def("has_stream", &Child::has_stream, nb::arg("stream"))
       .def("write", &Child::write, nb::arg("data"))
+      .def("leave", &Child::leave)
       .def("close_input", &Child::close_input)
       .def("await_output", &Child::await_output, nb::arg("pattern"), nb::arg("positions"),
-           nb::arg("timeout") = nb::none());
-  module.def(
-      "_probe_pause",
-      [](double waited, double longest) {
-        return static_cast<double>(
-                   detail::probe_pause(static_cast<Nanos>(waited * 1e9), static_cast<Nanos>(longest * 1e9))) /
-               1e9;
-      },
-      nb::arg("waited"), nb::arg("longest"));
+           nb::arg("timeout") = nb::none(),
+           nb::sig("def await_output(self, pattern: _Pattern, positions: list[int], timeout: float | None = "
+                   "None) -> "
+                   "bool | None"));
+  add_probes(module);
 }
 
 }  // namespace weft::python

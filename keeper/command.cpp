@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <cstring>
 #include <string>
 
@@ -132,7 +133,17 @@ int execute(const Command& command) {
   }
 }
 
-[[noreturn]] void become(const Command& command, pid_t keeper, int report) {
+// Who is handed listening sockets is told by its own number that they are for it, as sd_listen_fds(3) has it.
+void fill_in_number(Command& command) {
+  static char text[32];
+  for (char*& variable : command.environment)
+    if (variable && strcmp(variable, "LISTEN_PID=") == 0) {
+      snprintf(text, sizeof text, "LISTEN_PID=%d", getpid());
+      variable = text;
+    }
+}
+
+[[noreturn]] void become(Command& command, pid_t keeper, int report) {
   auto fail = [&](Stage stage) {
     const Failure failure{stage, errno};
     [[maybe_unused]] const ssize_t written = write(report, &failure, sizeof failure);
@@ -149,6 +160,7 @@ int execute(const Command& command) {
   // Only now: another identity would have cleared it.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != keeper) _exit(127);
+  fill_in_number(command);
   reset_signals(command.order);
   errno = execute(command);
   fail(Stage::kExecute);
@@ -157,7 +169,7 @@ int execute(const Command& command) {
 
 }  // namespace
 
-Started start(const Command& command) {
+Started start(Command& command) {
   int report[2];
   if (pipe2(report, O_CLOEXEC) != 0) return {-1, Stage::kDescriptors, errno};
   const pid_t keeper = getpid();

@@ -26,6 +26,6 @@ struct Started {
 
 /// Starts it as the leader of a session and group of its own; it dies with the keeper. Returns when it runs
 /// or has failed to. REQUIRES: all signals are blocked.
-Started start(const Command& command);
+Started start(Command& command);
 
 }  // namespace weft::process

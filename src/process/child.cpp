@@ -95,7 +95,8 @@ bool Child::Stream::ready() noexcept {
 bool Child::Control::ready() noexcept {
   Event event;
   const long size = sys::call(SYS_recvfrom, fd, &event, sizeof event, MSG_DONTWAIT, nullptr, nullptr);
-  if (size == -EAGAIN || size == -EINTR) return true;
+  // ECONNRESET comes once, before what the keeper told, if it ended without having read all that it was sent.
+  if (size == -EAGAIN || size == -EINTR || size == -ECONNRESET) return true;
   if (size == sizeof event) {
     child.note(event);
     return true;

@@ -80,7 +80,7 @@ def packages(name, *requirements):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The names of the tests by how they ended, how many threads were fibers and OS threads, and what was written."""
+    """The names of the tests by how they ended, how many threads were fibers and OS threads, and what was written where."""
 
     passed: frozenset[str]
     failed: frozenset[str]
@@ -88,6 +88,7 @@ class Outcome:
     fibers: int
     natives: int
     output: str
+    errors: str
 
 
 def run(folder, *, weft=(), plugin="stand_in_for_pykka", path=(), **environment):
@@ -107,4 +108,4 @@ def run(folder, *, weft=(), plugin="stand_in_for_pykka", path=(), **environment)
         names[how].add(f"{case.get('classname')}::{case.get('name')}")
     fibers, natives = map(int, re.search(r"threads started: (\d+) fibers, (\d+) OS threads", done.stderr).groups())
     return Outcome(**{how: frozenset(those) for how, those in names.items()}, fibers=fibers, natives=natives,
-                   output=done.stdout)
+                   output=done.stdout, errors=done.stderr)

@@ -1,0 +1,23 @@
+// What the bindings of weft.process share.
+#pragma once
+
+#include "python.hpp"
+#include "weft/detail/process.hpp"
+
+namespace weft::python {
+
+/// _Pattern: a regular expression, looked for by C++.
+class PatternObject {
+ public:
+  /// Raises ValueError if it is wrong.
+  PatternObject(nb::bytes text, uint32_t flags);
+  ~PatternObject() { detail::free_pattern(pattern_); }
+  PatternObject(const PatternObject&) = delete;
+  PatternObject& operator=(const PatternObject&) = delete;
+  const detail::Pattern* get() const noexcept { return pattern_; }
+
+ private:
+  detail::Pattern* pattern_;
+};
+
+}  // namespace weft::python

@@ -1,0 +1,229 @@
+"""Executors by what tells that their command is ready."""
+
+from __future__ import annotations
+
+import os.path
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import ParseResult, urlencode, urlparse
+
+from weft import _weft
+from weft.process._errors import ExitedBeforeReady, ProcessExitedWithError
+from weft.process._executor import Executor, SimpleExecutor
+
+_PROBE = 1.0  # seconds that an answer may take, at first; then as long as has been waited already
+
+
+class _Probing(Executor):
+    """An executor whose place is looked at by a probe: one that says what it saw."""
+
+    __module__ = "weft.process"
+
+    def _limit(self) -> float:
+        if self._endtime is None:
+            return _PROBE
+        left = self._endtime - time.monotonic()
+        waited = self._timeout - left if self._timeout < float("inf") else _PROBE
+        return max(0.001, min(left, max(_PROBE, waited)))
+
+    def _saw(self, answer: tuple[bool, str]) -> bool:
+        ready, self._seen = answer
+        return ready
+
+
+class TCPExecutor(_Probing):
+    """Ready when something accepts connections at `host` and `port`."""
+
+    __module__ = "weft.process"
+
+    def __init__(self, command: str | Sequence[str], host: str, port: int, **kwargs: Any) -> None:
+        """ValueError: the port is not 1 to 65535."""
+        super().__init__(command, **kwargs)
+        if not isinstance(port, int) or not 0 < port < 65536:
+            raise ValueError(f"the port must be 1 to 65535, not {port!r}; weft.process.free_port() finds one")
+        if not host:
+            raise ValueError("the host is empty: give a name or an address, as '127.0.0.1'")
+        self.host = host
+        self.port = port
+
+    def _place(self) -> str:
+        return f"port {self.port} of {self.host}"
+
+    def pre_start_check(self) -> bool:
+        """Does anything accept connections there?"""
+        return self._saw(_weft._probe_tcp(self.host, self.port, self._limit()))
+
+    def after_start_check(self) -> bool:
+        """The same."""
+        return self._saw(_weft._probe_tcp(self.host, self.port, self._limit()))
+
+
+class UnixSocketExecutor(_Probing):
+    """Ready when something accepts connections at a Unix socket; a name that begins with @ is abstract."""
+
+    __module__ = "weft.process"
+
+    def __init__(self, command: str | Sequence[str], socket_name: str, **kwargs: Any) -> None:
+        """ValueError: the path is empty, or longer than a socket's may be."""
+        super().__init__(command, **kwargs)
+        if not 0 < len(os.fsencode(socket_name)) < 108:
+            raise ValueError(f"a socket's path has 1 to 107 bytes: {socket_name!r}")
+        self.socket = socket_name
+
+    def _place(self) -> str:
+        return f"the socket {self.socket}"
+
+    def pre_start_check(self) -> bool:
+        """Does anything accept connections there?"""
+        return self._saw(_weft._probe_unix(os.fspath(self.socket), self._limit()))
+
+    def after_start_check(self) -> bool:
+        """The same."""
+        return self.pre_start_check()
+
+
+class PidExecutor(_Probing):
+    """Ready when a file exists."""
+
+    __module__ = "weft.process"
+
+    def __init__(self, command: str | Sequence[str], filename: str, **kwargs: Any) -> None:
+        """ValueError: there is no name."""
+        super().__init__(command, **kwargs)
+        if not filename:
+            raise ValueError("filename must be defined: the file that the command makes when it is ready")
+        self.filename = filename
+
+    def _place(self) -> str:
+        return f"the file {self.filename}"
+
+    def pre_start_check(self) -> bool:
+        """Does the file exist?"""
+        exists = os.path.isfile(self.filename)
+        self._seen = "" if exists else f"there is no file {self.filename}"
+        return exists
+
+    def after_start_check(self) -> bool:
+        """The same."""
+        return self.pre_start_check()
+
+
+class HTTPExecutor(TCPExecutor):
+    """Ready when a request is answered with a status that is looked for."""
+
+    __module__ = "weft.process"
+
+    DEFAULT_PORT = 80
+
+    def __init__(
+        self,
+        command: str | Sequence[str],
+        url: str,
+        status: str | int = r"^2\d\d$",
+        method: str = "HEAD",
+        payload: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        redirects: bool = False,
+        verify: bool = True,
+        ca_file: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """`status`: a number, or a regular expression for its three digits.
+
+        `payload`: sent as a form. `redirects`: follow them. `verify`: check a server's certificate (https), by
+        `ca_file` or the system's authorities. ValueError: the URL, status or headers are wrong.
+        """
+        self.url: ParseResult = urlparse(url)
+        if self.url.scheme not in ("http", "https"):
+            raise ValueError(f"the URL must begin with http:// or https://: {url!r}")
+        if not self.url.hostname:
+            raise ValueError(f"the URL has no host: {url!r}")
+        port = self.url.port  # ValueError for what is no port
+        if port is None:
+            port = 443 if self.url.scheme == "https" else self.DEFAULT_PORT
+        self.status: str = str(status)
+        self.status_re: re.Pattern[str] = re.compile(self.status)
+        self.method = method
+        self.payload = payload
+        self.headers = headers
+        super().__init__(command, host=self.url.hostname, port=port, **kwargs)
+        body = urlencode(payload) if payload else ""
+        fields = dict(headers or {})
+        if body and not any(name.lower() == "content-type" for name in fields):
+            fields["Content-Type"] = "application/x-www-form-urlencoded"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        user = self.url.netloc.rpartition("@")[0]
+        target = (self.url.path or "/") + (f"?{self.url.query}" if self.url.query else "")
+        self._request = _weft._HttpProbe(
+            f"{self.url.scheme}://{user + '@' if user else ''}{host}:{port}{target}",
+            method,
+            body,
+            list(fields.items()),
+            _weft._Pattern(f"^(?:{self.status})".encode(), 0),
+            redirects,
+            verify,
+            ca_file or "",
+        )
+
+    def _place(self) -> str:
+        return f"port {self.port} of {self.host}"
+
+    def after_start_check(self) -> bool:
+        """Is a request answered as hoped for?"""
+        return self._saw(self._request.probe(self._limit()))
+
+
+_FLAGS = {re.IGNORECASE: 1, re.MULTILINE: 2, re.DOTALL: 4, re.VERBOSE: 8}
+
+
+class OutputExecutor(SimpleExecutor):
+    """Ready when the command has written what matches a regular expression, to standard output or standard error."""
+
+    __module__ = "weft.process"
+
+    def __init__(self, command: str | Sequence[str], banner: str | re.Pattern[str], **kwargs: Any) -> None:
+        """`banner`: looked for anywhere in a line; what was written up to the end of that is not in output() any more.
+
+        TypeError: neither stdout nor stderr is a pipe. ValueError: `banner` is no regular expression.
+        """
+        super().__init__(command, **kwargs)
+        if not any((self._stdout, self._stderr)):
+            raise TypeError("At least one of stdout or stderr has to be initialized: give PIPE for where the banner comes")
+        self._banner = re.compile(banner)
+        flags = sum(number for flag, number in _FLAGS.items() if self._banner.flags & flag)
+        self._pattern = _weft._Pattern(self._banner.pattern.encode(), flags)
+
+    def start(self: OutputExecutor) -> OutputExecutor:
+        """Start the command and wait for the banner; returns the executor.
+
+        TimeoutExpired: it did not come in time. ProcessExitedWithError, ExitedBeforeReady: the command ended without it.
+        Whatever is raised, nothing of the command is left.
+        """
+        super().start()
+        try:
+            self._await_banner()
+        except BaseException:
+            self._give_up()
+            raise
+        return self
+
+    def _await_banner(self) -> None:
+        process = self.process
+        assert process is not None
+        self._seen = f"it has not written {self._banner.pattern!r}"
+        raws = process._raw
+        positions = [raw.position if raw is not None else 0 for raw in raws]
+        left = None if self._endtime is None or self._timeout == float("inf") else self._endtime - time.monotonic()
+        found = process._child.await_output(self._pattern, positions, left)
+        if found is None:
+            raise self._timed_out()
+        if not found:
+            # All streams have ended: it may have closed them only, but nothing can be awaited any more.
+            code = process.poll() if process._child.wait(1) else None
+            raise ProcessExitedWithError(self, code) if code else ExitedBeforeReady(self, self._timeout, self._seen)
+        for raw, position in zip(raws, positions, strict=True):
+            if raw is not None:
+                raw.position = position

@@ -1,0 +1,87 @@
+"""What is told of a command meanwhile: its progress on a terminal, its output to a log."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from weft.process._child import Process
+    from weft.process._executor import SimpleExecutor
+
+_FIRST = 1.0  # seconds; what is ready sooner is not worth a word
+
+
+class Progress:
+    """A line on standard error, each second from the first on; taken away when there is nothing to wait for any more."""
+
+    def __init__(self, executor: SimpleExecutor, wanted: bool | None) -> None:
+        self.terminal = sys.stderr is not None and sys.stderr.isatty()
+        self.wanted = self.terminal if wanted is None else wanted
+        self.executor = executor
+        self.next = _FIRST
+        self.told = False
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def tell(self, waited: float, seen: str) -> None:
+        if not self.wanted or waited < self.next:
+            return
+        self.next = int(waited) + 1.0
+        text = f"waiting for {self.executor.command}: {waited:.0f} s{': ' if seen else ''}{seen}"
+        sys.stderr.write(f"\r\033[K{text[:200]}" if self.terminal else f"{text}\n")
+        sys.stderr.flush()
+        self.told = True
+
+    def __exit__(self, *_: object) -> None:
+        if self.told and self.terminal:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
+
+
+class Tee:
+    """Copies the lines of a command's streams, in a thread for each that has a pipe, until they end."""
+
+    def __init__(
+        self, process: Process, to: logging.Logger | str | os.PathLike[str] | Callable[[str], object], name: str
+    ) -> None:
+        self.process, self.to, self.name = process, to, name
+        self.file: IO[bytes] | None = None
+        if not callable(to) and not isinstance(to, logging.Logger):
+            self.file = open(to, "ab", buffering=0)  # noqa: SIM115 - closed by the last thread
+        self.left = 0
+        self.lock = threading.Lock()
+
+    def start(self) -> None:
+        streams = [stream for stream in (1, 2) if self.process._child.has_stream(stream)]
+        self.left = len(streams)
+        if not streams and self.file is not None:
+            self.file.close()
+        for stream in streams:
+            threading.Thread(target=self._copy, args=(stream,), name=f"tee of {self.name}", daemon=True).start()
+
+    def _copy(self, stream: int) -> None:
+        try:
+            for line in self.process._follow(stream):
+                self._put(line)
+        finally:
+            with self.lock:
+                self.left -= 1
+                if self.left == 0 and self.file is not None:
+                    self.file.close()
+
+    def _put(self, line: bytes) -> None:
+        if self.file is not None:
+            self.file.write(line)
+            return
+        text = line.decode(errors="replace").rstrip("\n")
+        to: Any = self.to
+        if isinstance(to, logging.Logger):
+            to.info("%s", text)
+        else:
+            to(text)

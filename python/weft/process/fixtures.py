@@ -1,0 +1,65 @@
+"""pytest fixtures: `pytest_plugins = ["weft.process.fixtures"]` in a conftest.py, or `-p weft.process.fixtures`.
+
+`reserved_port` and `reserve_ports` have ports that nobody else gets, also with pytest-xdist, whose workers are processes
+of their own. `service()` makes fixtures of executors.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, TypeVar
+
+import pytest
+
+from weft.process._executor import SimpleExecutor
+from weft.process._ports import ReservedPort, reserve_port
+
+__all__ = ["reserve_ports", "reserved_port", "service"]
+
+E = TypeVar("E", bound=SimpleExecutor)
+Scope = Literal["session", "package", "module", "class", "function"]
+
+
+def service(make: Callable[..., E], *, scope: Scope = "function", name: str | None = None) -> Any:
+    """A fixture that is the executor that `make` returns, started, and stopped when its scope ends.
+
+    The parameters of `make` are fixtures. With `name`, it is found under that one, else under that of the variable it is
+    assigned to. If the command ended meanwhile with an error, that is raised at the end, with what it wrote.
+
+        database = service(lambda tmp_path_factory, reserve_ports: ..., scope="session")
+    """
+
+    def run(**values: Any) -> Iterator[E]:
+        executor = make(**values)
+        with executor:
+            yield executor
+
+    run.__name__ = name or getattr(make, "__name__", "service").replace("<lambda>", "service")
+    run.__doc__ = make.__doc__
+    parameters = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in inspect.signature(make).parameters.values()
+    ]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return pytest.fixture(run, scope=scope, name=name)
+
+
+@pytest.fixture(scope="session")
+def reserve_ports() -> Iterator[Callable[[], ReservedPort]]:
+    """A function that reserves one more port on each call; all are given back at the end of the session."""
+    reserved: list[ReservedPort] = []
+
+    def reserve() -> ReservedPort:
+        reserved.append(reserve_port())
+        return reserved[-1]
+
+    yield reserve
+    for port in reserved:
+        port.release()
+
+
+@pytest.fixture
+def reserved_port() -> Iterator[ReservedPort]:
+    """A port for one test."""
+    with reserve_port() as port:
+        yield port

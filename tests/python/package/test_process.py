@@ -1,0 +1,511 @@
+"""weft.process: what executors do with commands. What mirakuru's own tests ask stands in tests/conformance/peers."""
+
+import logging
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import weft
+from weft.process import (
+    AlreadyRunning,
+    Executor,
+    ExitedBeforeReady,
+    HTTPExecutor,
+    OutputExecutor,
+    PidExecutor,
+    Process,
+    ProcessExitedWithError,
+    ProcessFinishedWithError,
+    SimpleExecutor,
+    TCPExecutor,
+    TimeoutExpired,
+    UnixSocketExecutor,
+    listening_socket,
+    reserve_port,
+)
+
+SERVER = """
+import http.server, os, socket, sys, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    def answer(self):
+        code = int(self.path.strip("/") or 200)
+        self.send_response(code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+    do_GET = do_HEAD = do_POST = answer
+    def log_message(self, *_): pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def python(text, *arguments):
+    return [sys.executable, "-S", "-c", text, *map(str, arguments)]
+
+
+def family_of(pid):
+    """Numbers of the processes that descend from it and have not ended."""
+    parents = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat") as file:
+                    state, parent = file.read().rpartition(")")[2].split()[:2]
+            except OSError:
+                continue
+            if state not in "ZX":
+                parents[int(entry)] = int(parent)
+    family, more = set(), {pid}
+    while more:
+        family |= more
+        more = {child for child, parent in parents.items() if parent in more} - family
+    return family - {pid}
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left():
+    yield
+    assert family_of(os.getpid()) == set()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.fixture
+def port():
+    with reserve_port() as reserved:
+        yield int(reserved)
+
+
+class TestStarting:
+    def test_output_is_read_and_the_end_is_told(self):
+        executor = SimpleExecutor(["sh", "-c", "echo out; echo err >&2; exit 3"], stderr=subprocess.PIPE).start()
+        process = executor.process
+        assert process.wait(10) == 3 == process.returncode == process.poll()
+        assert process.stdout.read() == "out\n" and process.stderr.read() == "err\n"
+
+    @pytest.mark.parametrize("command", ["cat | tr a-z A-Z", ["cat | tr a-z A-Z"]])
+    def test_a_shell(self, command):
+        process = Process(command if isinstance(command, str) else command[0], shell=True, stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE)
+        assert process.communicate("abc", timeout=10) == ("ABC", None)
+
+    def test_environment_and_folder(self, tmp_path):
+        executor = SimpleExecutor(["sh", "-c", "pwd; echo $MARK; echo $HOME"], cwd=str(tmp_path), envvars={"MARK": "here"})
+        with executor:
+            assert executor.output().read() == f"{tmp_path}\nhere\n{os.environ['HOME']}\n"
+
+    def test_the_command_has_no_descriptors_of_ours(self):
+        ours = os.open("/dev/null", os.O_RDONLY)
+        os.set_inheritable(ours, True)
+        try:
+            with SimpleExecutor(["ls", "/proc/self/fd"]) as executor:
+                assert executor.output().read().split() == ["0", "1", "2", "3"]  # the last is of ls
+        finally:
+            os.close(ours)
+
+    def test_descriptors_are_passed(self):
+        reads, writes = os.pipe()
+        try:
+            with Process(["sh", "-c", "echo through >&7"], pass_fds={writes: 7}) as process:
+                assert process.wait(10) == 0
+            assert os.read(reads, 100) == b"through\n"
+        finally:
+            os.close(reads)
+            os.close(writes)
+
+    def test_a_socket_that_listens_is_handed_over(self):
+        with listening_socket() as made:
+            text = """
+import os, socket
+assert os.environ["LISTEN_FDS"] == "1" and int(os.environ["LISTEN_PID"]) == os.getpid()
+connection, _ = socket.socket(fileno=3).accept()
+connection.sendall(b"served")
+"""
+            with SimpleExecutor(python(text), listen=[made]), socket.create_connection(made.getsockname()) as client:
+                assert client.recv(100) == b"served"
+
+    def test_limits_umask_and_signals(self):
+        options = {"umask": 0o27, "limits": [(resource.RLIMIT_NOFILE, (77, 88))]}
+        with SimpleExecutor(["sh", "-c", "umask; ulimit -Sn; ulimit -Hn; grep SigBlk /proc/self/status"],
+                            popen_kwargs=options) as executor:
+            *lines, blocked = executor.output().read().split("\n")[:4]
+        assert lines == ["0027", "77", "88"] and int(blocked.split()[1], 16) == 0
+
+    @pytest.mark.parametrize("command, error, words", [
+        (["/no/such/program"], FileNotFoundError, "cannot be executed"),
+        (["no-such-program"], FileNotFoundError, "cannot be executed"),
+        (["/etc/passwd"], PermissionError, "cannot be executed"),
+    ])
+    def test_what_cannot_be_executed(self, command, error, words):
+        with pytest.raises(error, match=words) as caught:
+            SimpleExecutor(command).start()
+        assert caught.value.filename == command[0]
+
+    def test_a_folder_that_is_not_there(self):
+        with pytest.raises(FileNotFoundError, match="working directory") as caught:
+            SimpleExecutor(["true"], cwd="/no/such/folder").start()
+        assert caught.value.filename == "/no/such/folder"
+
+    @pytest.mark.parametrize("make, error", [
+        (lambda: SimpleExecutor(""), "empty"),
+        (lambda: SimpleExecutor([]), "empty"),
+        (lambda: SimpleExecutor("true", timeout=-1), "timeout must be 0 or more"),
+        (lambda: SimpleExecutor("true", sleep=float("nan")), "sleep must be 0 or more"),
+        (lambda: SimpleExecutor("a 'b"), "No closing quotation"),
+        (lambda: SimpleExecutor(["a\0b"]).start(), "null byte"),
+        (lambda: TCPExecutor("true", "127.0.0.1", 0), "1 to 65535, not 0"),
+        (lambda: TCPExecutor("true", "127.0.0.1", 70000), "1 to 65535, not 70000"),
+        (lambda: TCPExecutor("true", "", 80), "host is empty"),
+        (lambda: HTTPExecutor("true", "http://127.0.0.1:70000/"), "out of range"),
+        (lambda: HTTPExecutor("true", "127.0.0.1:80"), "http://"),
+        (lambda: HTTPExecutor("true", "http:///path"), "no host"),
+        (lambda: UnixSocketExecutor("true", "x" * 108), "1 to 107 bytes"),
+        (lambda: PidExecutor("true", ""), "filename must be defined"),
+        (lambda: OutputExecutor("true", r"\N{DIGIT ONE}"), "at position"),
+        (lambda: SimpleExecutor("true", popen_kwargs={"preexec_fn": print}), "umask, user, group or limits"),
+        (lambda: SimpleExecutor("true", popen_kwargs={"close_fds": False}), "pass_fds"),
+    ])
+    def test_bad_input(self, make, error):
+        with pytest.raises(ValueError, match=error):
+            make()
+
+    def test_an_argument_that_popen_does_not_have(self):
+        with pytest.raises(TypeError, match="no argument 'colour'"):
+            SimpleExecutor("true", popen_kwargs={"colour": 1})
+
+    def test_without_descriptors_nothing_is_started(self):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        taken = []
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+            with pytest.raises(OSError, match="Too many open files"):
+                while True:
+                    taken.append(os.open("/dev/null", os.O_RDONLY))
+            while taken:
+                try:
+                    SimpleExecutor("true", stderr=subprocess.PIPE).start().stop()
+                    break
+                except OSError as error:
+                    assert "Too many open files" in str(error)
+                    os.close(taken.pop())
+        finally:
+            for number in taken:
+                os.close(number)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class TestEnding:
+    def test_what_detached_itself_ends_too(self):
+        text = "import os, time\nif os.fork() == 0:\n os.setsid()\n if os.fork(): os._exit(0)\n print('daemon', flush=True)\ntime.sleep(1000)"
+        executor = OutputExecutor(python(text), "daemon", timeout=10).start()
+        keeper, = {pid for pid in family_of(os.getpid())} - {executor.process.pid} - set().union(
+            *(family_of(pid) for pid in family_of(os.getpid())))
+        assert len(family_of(keeper)) == 2
+        executor.stop()
+
+    def test_what_ignores_the_stop_signal_is_killed_after_the_grace(self):
+        text = "import signal, time\nsignal.signal(15, signal.SIG_IGN)\nprint('deaf', flush=True)\ntime.sleep(1000)"
+        executor = OutputExecutor(python(text), "deaf", timeout=10, grace=0.3).start()
+        began = time.monotonic()
+        executor.stop()
+        assert 0.3 <= time.monotonic() - began < 5
+
+    def test_what_ends_in_time_is_not_killed(self):
+        text = ("import signal, time, sys\n"
+                "def end(*_):\n print('tidied up', flush=True)\n sys.exit(0)\n"
+                "signal.signal(15, end)\nprint('ready', flush=True)\ntime.sleep(1000)")
+        executor = OutputExecutor(python(text), "ready", timeout=10).start()
+        output = executor.output()
+        executor.stop()
+        assert output.read() == "tidied up\n"
+
+    def test_an_exit_code_that_was_not_expected(self):
+        with pytest.raises(ProcessFinishedWithError) as caught:
+            executor = SimpleExecutor(["sh", "-c", "echo oh dear; exit 4"]).start()
+            executor.process.wait(10)
+            executor.stop()
+        assert caught.value.exit_code == 4 and "oh dear" in str(caught.value)
+        executor = SimpleExecutor(["sh", "-c", "exit 4"], expected_returncode=4).start()
+        executor.process.wait(10)
+        executor.stop()
+
+    def test_a_stopped_command_hears_the_stop_signal(self):
+        executor = SimpleExecutor(["sleep", "1000"]).start()
+        os.kill(executor.process.pid, signal.SIGSTOP)
+        executor.stop()
+
+    def test_kill_without_waiting(self):
+        executor = SimpleExecutor(["sleep", "1000"]).start()
+        process = executor.process
+        executor.kill(wait=False)
+        assert not executor.running()
+        assert process._child.wait_gone(10)
+
+    @pytest.mark.parametrize("how", ["os._exit(0)", "os.kill(os.getpid(), 9)", "raise SystemExit(1)", "raise KeyboardInterrupt",
+                                     "os.abort()", "None"])
+    def test_nothing_outlives_the_program(self, run_program, how, until):
+        done = run_program(f"""
+            import os, sys
+            from weft.process import OutputExecutor
+            text = "import os, time\\nif os.fork() == 0: os.setsid()\\nprint(os.getpid(), flush=True)\\ntime.sleep(1000)"
+            executor = OutputExecutor([sys.executable, "-S", "-c", text], r"\\d+\\n\\d+", timeout=20).start()
+            print(executor.process.pid, flush=True)
+            {how}
+        """)
+        pid = int(done.stdout)
+        until(lambda: not [each for each in os.listdir("/proc") if each.isdigit() and session_of(each) == pid])
+
+    def test_a_fork_that_lives_on_does_not_keep_it(self, run_program, until):
+        done = run_program("""
+            import os, time
+            from weft.process import SimpleExecutor
+            executor = SimpleExecutor(["sleep", "1000"]).start()
+            if os.fork() == 0:
+                os.close(1), os.close(2)
+                assert not executor.running()
+                time.sleep(5)
+                os._exit(0)
+            print(executor.process.pid, flush=True)
+            os._exit(0)
+        """)
+        until(lambda: not os.path.exists(f"/proc/{int(done.stdout)}"), 4)
+
+
+def session_of(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] in "ZX" else int(fields[3])
+
+
+class TestReadiness:
+    def test_a_tcp_server(self, port):
+        with TCPExecutor(python(SERVER, port), "127.0.0.1", port, timeout=20):
+            with pytest.raises(AlreadyRunning, match=f"port {port} of 127.0.0.1 is taken"):
+                TCPExecutor("true", "127.0.0.1", port).start()
+
+    def test_an_http_server(self, port):
+        with HTTPExecutor(python(SERVER, port), f"http://127.0.0.1:{port}/204", timeout=20) as executor:
+            assert executor.running()
+
+    def test_a_server_that_answers_500_for_ever(self, port):
+        executor = HTTPExecutor(python(SERVER, port), f"http://127.0.0.1:{port}/500", timeout=2)
+        with pytest.raises(TimeoutExpired, match="500"):
+            executor.start()
+
+    def test_a_server_that_accepts_and_never_answers(self, port):
+        text = "import socket, sys, time\ns = socket.create_server(('127.0.0.1', int(sys.argv[1])))\ntime.sleep(1000)"
+        executor = HTTPExecutor(python(text, port), f"http://127.0.0.1:{port}/", timeout=2)
+        began = time.monotonic()
+        with pytest.raises(TimeoutExpired) as caught:
+            executor.start()
+        assert time.monotonic() - began < 4 and caught.value.seen
+
+    def test_a_unix_socket(self, tmp_path):
+        path = str(tmp_path / "socket")
+        text = "import socket, sys, time\ns = socket.socket(socket.AF_UNIX)\ns.bind(sys.argv[1])\ns.listen()\ntime.sleep(1000)"
+        with UnixSocketExecutor(python(text, path), path, timeout=20):
+            with pytest.raises(AlreadyRunning):
+                UnixSocketExecutor("true", path).start()
+
+    def test_a_daemon_that_writes_its_pid(self, tmp_path):
+        path = tmp_path / "pid"
+        text = ("import os, sys, time\nif os.fork(): os._exit(0)\nos.setsid()\n"
+                "with open(sys.argv[1] + '.new', 'w') as file: file.write(str(os.getpid()))\n"
+                "os.rename(sys.argv[1] + '.new', sys.argv[1])\ntime.sleep(1000)")
+        with PidExecutor(python(text, path), str(path), timeout=20) as executor:
+            daemon = int(path.read_text())
+            assert os.path.exists(f"/proc/{daemon}") and not executor.running()
+        assert not os.path.exists(f"/proc/{daemon}")
+
+    def test_exits_at_once_with_its_output_in_the_error(self, port):
+        with pytest.raises(ProcessExitedWithError) as caught:
+            TCPExecutor(["sh", "-c", "echo bind: no such luck; exit 7"], "127.0.0.1", port, timeout=20).start()
+        assert caught.value.exit_code == 7 and "bind: no such luck" in str(caught.value)
+
+    def test_exits_with_0_before_it_is_ready(self, port):
+        with pytest.raises(ExitedBeforeReady, match="refuse"):
+            TCPExecutor("true", "127.0.0.1", port, timeout=0.5).start()
+
+    def test_a_banner_in_either_stream(self):
+        for redirection in ("", " >&2"):
+            executor = OutputExecutor(["sh", "-c", f"(echo one; echo ready 12; echo rest){redirection}; sleep 1000"],
+                                      r"ready \d+", timeout=20, stderr=subprocess.PIPE)
+            with executor:
+                stream = executor.err_output() if redirection else executor.output()
+                assert stream.readline() == "rest\n"
+
+    def test_a_banner_without_an_end_of_line(self):
+        with OutputExecutor(["sh", "-c", "printf 'login: '; sleep 1000"], "login: $", timeout=20):
+            pass
+
+    def test_a_banner_that_never_comes(self):
+        with pytest.raises(ExitedBeforeReady, match="never"):
+            OutputExecutor(["echo", "something"], "never", timeout=20).start()
+        with pytest.raises(ProcessExitedWithError, match="something"):
+            OutputExecutor(["sh", "-c", "echo something; exit 3"], "never", timeout=20).start()
+        with pytest.raises(TimeoutExpired, match="something"):
+            OutputExecutor(["sh", "-c", "echo something; sleep 1000"], "never", timeout=0.3).start()
+
+    def test_flags_of_a_banner(self):
+        import re
+
+        with OutputExecutor(["sh", "-c", "echo READY; sleep 1000"], re.compile("ready", re.IGNORECASE), timeout=20):
+            pass
+
+    def test_a_check_of_ones_own(self, tmp_path):
+        class Ours(Executor):
+            looks = 0
+
+            def pre_start_check(self):
+                return False
+
+            def after_start_check(self):
+                self.looks += 1
+                return self.looks == 5
+
+        with Ours(["sleep", "1000"], timeout=20) as executor:
+            assert executor.looks == 5
+
+    def test_a_check_that_raises_leaves_nothing(self):
+        class Ours(Executor):
+            def pre_start_check(self):
+                return False
+
+            def after_start_check(self):
+                raise LookupError("ours")
+
+        executor = Ours(["sleep", "1000"], timeout=20)
+        with pytest.raises(LookupError, match="ours"):
+            executor.start()
+        assert executor.process is None
+
+    def test_ten_thousand_probes_leave_no_descriptor(self, port):
+        import gc
+
+        executor = TCPExecutor("true", "127.0.0.1", port)
+        with listening_socket() as listener:
+            accepting = TCPExecutor("true", "127.0.0.1", listener.getsockname()[1])
+            gc.disable()
+            try:
+                before = len(os.listdir("/proc/self/fd"))
+                for _ in range(100):
+                    for _ in range(99):
+                        assert not executor.after_start_check()
+                    assert accepting.after_start_check()
+                    listener.accept()[0].close()
+                assert len(os.listdir("/proc/self/fd")) == before
+            finally:
+                gc.enable()
+
+
+class TestOutput:
+    def test_a_flood_does_not_stop_the_command(self):
+        executor = SimpleExecutor(["sh", "-c", "yes | head -c 200000000; echo; echo end"], kept_output=100_000).start()
+        assert executor.process.wait(60) == 0
+        executor.stop()
+        assert executor.tail(1) == ["end"]
+        assert len(executor.output().read()) <= 100_000
+
+    def test_a_log_gets_every_line(self, caplog):
+        caplog.set_level(logging.INFO, logger="ours")
+        with SimpleExecutor(["sh", "-c", "echo a; echo b"], log=logging.getLogger("ours")) as executor:
+            executor.process.wait(10)
+            assert executor.output().read() == "a\nb\n"
+        while any(thread.name.startswith("tee") for thread in threading.enumerate()):
+            weft.yield_now()
+        assert [record.getMessage() for record in caplog.records] == ["a", "b"]
+
+    def test_a_file_gets_it_all(self, tmp_path, until):
+        with SimpleExecutor(["sh", "-c", "echo a; echo b >&2"], stderr=subprocess.PIPE, log=tmp_path / "log") as executor:
+            executor.process.wait(10)
+        until(lambda: sorted((tmp_path / "log").read_text().splitlines()) == ["a", "b"])
+        until(lambda: not any(thread.name.startswith("tee") for thread in threading.enumerate()))
+
+    def test_progress_is_told_after_a_second(self, capfd, port):
+        with pytest.raises(TimeoutExpired):
+            TCPExecutor(["sleep", "1000"], "127.0.0.1", port, timeout=1.5, progress=True).start()
+        line, = capfd.readouterr().err.splitlines()
+        assert line.startswith("waiting for sleep 1000: 1 s: ") and "refuse" in line
+
+
+class TestWithFibers:
+    def test_many_at_once_on_one_thread(self, run, tmp_path):
+        def start_all():
+            def one(number):
+                path = str(tmp_path / str(number))
+                executor = PidExecutor(["sh", "-c", f"sleep 0.5; touch {path}; sleep 1000"], path, timeout=60)
+                with executor:
+                    return executor.running()
+
+            return list(weft.map(one, range(40), concurrency=40))
+
+        began = time.monotonic()
+        assert run(start_all) == [True] * 40
+        assert time.monotonic() - began < 15
+
+    def test_cancelling_a_start_leaves_nothing(self, until):
+        executor = TCPExecutor(["sleep", "1000"], "127.0.0.1", 1, timeout=60)
+        fiber = weft.spawn(executor.start)
+        until(lambda: executor.process is not None)
+        fiber.cancel()
+        with pytest.raises(weft.Cancelled):
+            fiber.result()
+        assert executor.process is None
+
+    def test_a_deadline_around_a_start(self, run):
+        def start():
+            with pytest.raises(weft.Timeout), weft.timeout(0.3):
+                TCPExecutor(["sleep", "1000"], "127.0.0.1", 1, timeout=60).start()
+            return True
+
+        assert run(start)
+
+    def test_interrupting_a_start_leaves_nothing(self, run_program):
+        done = run_program("""
+            import _thread, os, threading
+            from weft.process import TCPExecutor
+            executor = TCPExecutor(["sleep", "1000"], "127.0.0.1", 1, timeout=60)
+            def interrupt():
+                while executor.process is None: pass
+                print(executor.process.pid, flush=True)
+                os.kill(os.getpid(), 2)
+            threading.Thread(target=interrupt).start()
+            try:
+                executor.start()
+            except KeyboardInterrupt:
+                print(executor.process)
+        """)
+        pid, state = done.stdout.split()
+        assert state == "None" and not os.path.exists(f"/proc/{pid}"), done.stderr
+
+    def test_waiting_costs_no_time_of_the_processor(self):
+        executor = TCPExecutor(["sleep", "1000"], "127.0.0.1", 1, timeout=3)
+        before = time.process_time()
+        with pytest.raises(TimeoutExpired):
+            executor.start()
+        assert time.process_time() - before < 0.5  # a busy wait takes all three seconds
+
+
+def test_the_interpreter_does_not_hang_on_an_executor_in_a_cycle(run_program):
+    done = run_program("""
+        from weft.process import SimpleExecutor
+        executor = SimpleExecutor(["sleep", "1000"]).start()
+        executor.itself = executor
+    """)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_reserved_port_is_nobody_elses():
+    with reserve_port() as port:
+        assert len({int(reserve_port()) for _ in range(50)} | {int(port)}) == 51
+        with socket.socket() as other, pytest.raises(OSError):
+            other.bind(("127.0.0.1", int(port)))
