@@ -187,6 +187,7 @@ class Child {
     }
   }
   int input() const { return detail::child_input(child_); }
+  nb::object watch(nb::handle ready) const { return watch_readiness(ready, child_); }
   /// It is being ended, and nobody waits for that: when this goes, nothing more is done.
   void leave() { left_ = true; }
   void close_input() { detail::close_child_input(child_); }
@@ -315,6 +316,8 @@ void add_processes(nb::module_& module) {
       .def("bounds", &Child::bounds, nb::arg("stream"))
       .def("has_stream", &Child::has_stream, nb::arg("stream"))
       .def("write", &Child::write, nb::arg("data"))
+      .def("watch", &Child::watch, nb::arg("ready"), nb::keep_alive<0, 1>(),
+           nb::sig("def watch(self, ready: _Ready) -> _ReadyWatch"))
       .def("leave", &Child::leave)
       .def("close_input", &Child::close_input)
       .def("await_output", &Child::await_output, nb::arg("pattern"), nb::arg("positions"),
@@ -322,6 +325,7 @@ void add_processes(nb::module_& module) {
            nb::sig("def await_output(self, pattern: _Pattern, positions: list[int], timeout: float | None = "
                    "None) -> "
                    "bool | None"));
+  add_readiness(module);
   add_probes(module);
 }
 

@@ -17,7 +17,15 @@ from weft.process._errors import (
     TimeoutExpired,
 )
 from weft.process._executor import Executor, SimpleExecutor
-from weft.process._kinds import HTTPExecutor, OutputExecutor, PidExecutor, TCPExecutor, UnixSocketExecutor
+from weft.process._kinds import (
+    HTTPExecutor,
+    OutputExecutor,
+    PidExecutor,
+    ReadinessExecutor,
+    Ready,
+    TCPExecutor,
+    UnixSocketExecutor,
+)
 from weft.process._ports import ReservedPort, listening_socket, reserve_port
 from weft.process._stand_in import install_as_mirakuru
 
@@ -33,6 +41,8 @@ __all__ = [
     "Process",
     "ProcessExitedWithError",
     "ProcessFinishedWithError",
+    "ReadinessExecutor",
+    "Ready",
     "ReservedPort",
     "SimpleExecutor",
     "TCPExecutor",

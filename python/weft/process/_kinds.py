@@ -10,8 +10,11 @@ from typing import Any
 from urllib.parse import ParseResult, urlencode, urlparse
 
 from weft import _weft
+from weft._weft import _Ready as Ready
 from weft.process._errors import ExitedBeforeReady, ProcessExitedWithError
 from weft.process._executor import Executor, SimpleExecutor
+
+Ready.__module__, Ready.__name__, Ready.__qualname__ = "weft.process", "Ready", "Ready"
 
 _PROBE = 1.0  # seconds that an answer may take, at first; then as long as has been waited already
 
@@ -174,6 +177,45 @@ class HTTPExecutor(TCPExecutor):
     def after_start_check(self) -> bool:
         """Is a request answered as hoped for?"""
         return self._saw(self._request.probe(self._limit()))
+
+
+class ReadinessExecutor(_Probing):
+    """Ready when a `Ready` says so: several things at once, all or any, or a function."""
+
+    __module__ = "weft.process"
+
+    def __init__(self, command: str | Sequence[str], ready: Ready, **kwargs: Any) -> None:
+        """`ready`: as Ready.all(Ready.tcp("127.0.0.1", 5432), Ready.output("ready to accept")).
+
+        TypeError: it waits for output, and neither stdout nor stderr is a pipe.
+        """
+        super().__init__(command, **kwargs)
+        if ready.needs_output and not any((self._stdout, self._stderr)):
+            raise TypeError("At least one of stdout or stderr has to be initialized: give PIPE for what is to be searched")
+        self.ready = ready
+        self._present = ""
+        self._watch: _weft._ReadyWatch | None = None
+
+    def _place(self) -> str:
+        return self._present or "its place"
+
+    def pre_start_check(self) -> bool:
+        """Is there already what will be waited for?"""
+        self._present = self.ready.present()
+        self._watch = None
+        return bool(self._present)
+
+    def after_start_check(self) -> bool:
+        """Is it ready?"""
+        if self.process is None:
+            return False
+        if self._watch is None:
+            self._watch = self.process._child.watch(self.ready)
+        ready = self._watch.look(self._limit())
+        self._seen = "" if ready else self._watch.seen
+        if self._watch.hopeless:
+            raise ExitedBeforeReady(self, self._timeout, self._seen)
+        return ready
 
 
 _FLAGS = {re.IGNORECASE: 1, re.MULTILINE: 2, re.DOTALL: 4, re.VERBOSE: 8}

@@ -23,6 +23,8 @@ from weft.process import (
     Process,
     ProcessExitedWithError,
     ProcessFinishedWithError,
+    ReadinessExecutor,
+    Ready,
     SimpleExecutor,
     TCPExecutor,
     TimeoutExpired,
@@ -68,12 +70,17 @@ def family_of(pid):
     return family - {pid}
 
 
+def has_children():
+    try:
+        return os.waitpid(-1, os.WNOHANG) == (0, 0)
+    except ChildProcessError:
+        return False
+
+
 @pytest.fixture(autouse=True)
-def no_process_is_left():
+def no_process_is_left(until):
     yield
-    assert family_of(os.getpid()) == set()
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    until(lambda: not family_of(os.getpid()) and not has_children(), 5)
 
 
 @pytest.fixture
@@ -509,3 +516,85 @@ def test_a_reserved_port_is_nobody_elses():
         assert len({int(reserve_port()) for _ in range(50)} | {int(port)}) == 51
         with socket.socket() as other, pytest.raises(OSError):
             other.bind(("127.0.0.1", int(port)))
+
+
+class TestSeveralAtOnce:
+    def test_all(self, port, tmp_path):
+        ready = Ready.all(Ready.tcp("127.0.0.1", port), Ready.output("^listening"), Ready.file(str(tmp_path / "done")))
+        text = ("import socket, sys, time\ns = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
+                "print('listening', flush=True)\nopen(sys.argv[2], 'w')\ntime.sleep(1000)")
+        with ReadinessExecutor(python(text, port, tmp_path / "done"), ready, timeout=20) as executor:
+            assert (tmp_path / "done").exists()
+            assert executor.output().readline() == "listening\n"  # looking for it takes nothing away
+            with pytest.raises(AlreadyRunning, match=str(port)):
+                ReadinessExecutor("true", ready).start()
+
+    def test_any(self, port):
+        ready = Ready.any(Ready.tcp("127.0.0.1", port), Ready.output("up"))
+        with ReadinessExecutor(["sh", "-c", "echo up; sleep 1000"], ready, timeout=20):
+            pass
+
+    def test_what_is_missing_is_told(self, port):
+        ready = Ready.all(Ready.tcp("127.0.0.1", port), Ready.output("up"))
+        with pytest.raises(TimeoutExpired) as caught:
+            ReadinessExecutor(["sh", "-c", "echo up; sleep 1000"], ready, timeout=0.5).start()
+        assert f"127.0.0.1:{port}" in caught.value.seen and "output" not in caught.value.seen
+
+    def test_a_function(self, run):
+        looks = []
+
+        def look():
+            looks.append(1)
+            return len(looks) == 3
+
+        def start():
+            with ReadinessExecutor(["sleep", "1000"], Ready.custom(look), timeout=20):
+                return len(looks)
+
+        assert run(start) == 3
+
+    def test_a_function_that_raises(self):
+        def look():
+            raise LookupError("ours")
+
+        with pytest.raises(LookupError, match="ours"):
+            ReadinessExecutor(["sleep", "1000"], Ready.custom(look)).start()
+
+    def test_output_that_has_ended(self):
+        with pytest.raises(ExitedBeforeReady, match="ended without"):
+            ReadinessExecutor("true", Ready.output("never"), timeout=20).start()
+
+    @pytest.mark.parametrize("make, error", [
+        (lambda: Ready.tcp("127.0.0.1", 0), "expected 1 to 65535"),
+        (lambda: Ready.http("ftp://here"), "unknown scheme"),
+        (lambda: Ready.output("("), "expected one of Perl's syntax"),
+        (lambda: Ready.all(), "expected one or more"),
+    ])
+    def test_bad_input(self, make, error):
+        with pytest.raises(ValueError, match=error):
+            make()
+
+
+def test_fixtures(tmp_path):
+    (tmp_path / "test_it.py").write_text(f"""
+import sys, socket
+from weft.process import TCPExecutor
+from weft.process.fixtures import service
+pytest_plugins = ["weft.process.fixtures"]
+
+def start(reserve_ports):
+    port = int(reserve_ports())
+    return TCPExecutor([sys.executable, "-S", "-c", {SERVER!r}, str(port)], "127.0.0.1", port, timeout=30)
+
+server = service(start, scope="module")
+
+def test_one(server):
+    assert server.running()
+
+def test_two(server, reserved_port):
+    assert server.running() and int(reserved_port) != server.port
+    socket.create_connection((server.host, server.port)).close()
+""")
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path], capture_output=True,
+                          text=True, timeout=100, cwd=tmp_path, check=False)
+    assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout
