@@ -55,6 +55,16 @@ bool read_order(Command& command) {
          take_list(command.environment, order.variables);
 }
 
+void close_from(int first, bool at_execution) {
+  if (syscall(SYS_close_range, first, ~0u, at_execution ? CLOSE_RANGE_CLOEXEC : 0) == 0) return;
+  const int limit = static_cast<int>(sysconf(_SC_OPEN_MAX));  // Linux before 5.11
+  for (int fd = first; fd < limit; ++fd)
+    if (at_execution)
+      fcntl(fd, F_SETFD, FD_CLOEXEC);
+    else
+      close(fd);
+}
+
 namespace {
 
 struct Failure {
@@ -77,10 +87,7 @@ bool place_descriptors(const Order& order) {
     moved[i] = fcntl(kFirstPassedFd + static_cast<int>(i), F_DUPFD_CLOEXEC, highest);
     if (moved[i] < 0) return false;
   }
-  if (syscall(SYS_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC) != 0) {
-    const int limit = static_cast<int>(sysconf(_SC_OPEN_MAX));  // Linux before 5.11
-    for (int fd = 3; fd < limit; ++fd) fcntl(fd, F_SETFD, FD_CLOEXEC);
-  }
+  close_from(3, true);
   for (uint32_t i = 0; i < order.passed; ++i)
     if (dup2(moved[i], order.targets[i]) < 0) return false;
   return true;
@@ -101,10 +108,13 @@ bool set_limits(const Order& order) {
   return order.nice == 0 || nice(order.nice) != -1 || errno == 0;
 }
 
+// By the system call: the library refuses to touch the two signals that are its own, and its posix_spawn(),
+// by which the keeper was started, leaves those ignored.
 void reset_signals(const Order& order) {
+  const uint64_t by_default[4] = {};  // the kernel's struct sigaction
   for (int number = 1; number < NSIG; ++number) {
     const bool kept = order.keep_ignored && (number == SIGPIPE || number == SIGXFSZ);
-    if (!kept) signal(number, SIG_DFL);
+    if (!kept) syscall(SYS_rt_sigaction, number, by_default, nullptr, sizeof order.signal_mask);
   }
   syscall(SYS_rt_sigprocmask, SIG_SETMASK, &order.signal_mask, nullptr, sizeof order.signal_mask);
 }

@@ -18,6 +18,9 @@ struct Command {
 /// Reads the order at kOrderFd into memory that stays. False: it is not one.
 bool read_order(Command& command);
 
+/// Closes all descriptors from `first` on; or only has execve() close them.
+void close_from(int first, bool at_execution = false);
+
 struct Started {
   pid_t pid = -1;
   Stage stage = Stage::kNone;  // what failed

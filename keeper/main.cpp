@@ -161,7 +161,6 @@ int Keeper::run() {
   sigset_t child;
   sigemptyset(&child);
   sigaddset(&child, SIGCHLD);
-  children_ = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
 
   Command command;
   if (!read_order(command)) {
@@ -170,6 +169,9 @@ int Keeper::run() {
     return 1;
   }
   close(kOrderFd);
+  // What the program has open and did not mark: its other ends are not to wait for this process.
+  close_from(kFirstPassedFd + static_cast<int>(command.order.passed));
+  children_ = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
   // Who is forked by the program holds the other end of the control socket, too: only this tells its death
   // for sure.
   parent_ = static_cast<int>(syscall(SYS_pidfd_open, command.order.parent, 0));

@@ -148,14 +148,18 @@ bool open_streams(const ChildRequest& request, Streams& streams, Descriptors& he
 struct Actions {
   posix_spawn_file_actions_t files;
   posix_spawnattr_t attributes;
-  Actions() {
+  explicit Actions(bool keep_ignored) {
     posix_spawn_file_actions_init(&files);
     posix_spawnattr_init(&attributes);
     sigset_t all;
     sigfillset(&all);
     // The keeper has no handlers; blocked it stays until it is ready for SIGCHLD.
-    posix_spawnattr_setsigdefault(&attributes, &all);
     posix_spawnattr_setsigmask(&attributes, &all);
+    if (keep_ignored) {
+      sigdelset(&all, SIGPIPE);
+      sigdelset(&all, SIGXFSZ);
+    }
+    posix_spawnattr_setsigdefault(&attributes, &all);
     posix_spawnattr_setflags(&attributes,
                              POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSID);
   }
@@ -194,7 +198,7 @@ int start_keeper(const ChildRequest& request, Launched& launched, ChildFailure& 
   const int first_free = kFirstPassedFd + static_cast<int>(request.passed_count);
   std::vector<int> wanted{streams.theirs[0], streams.theirs[1], streams.theirs[2], theirs, order};
   wanted.insert(wanted.end(), request.passed, request.passed + request.passed_count);
-  Actions actions;
+  Actions actions(request.keep_ignored_signals);
   for (size_t place = 0; place < wanted.size(); ++place) {
     const int moved = held.hold(sys::call(SYS_fcntl, wanted[place], F_DUPFD_CLOEXEC, first_free));
     if (moved < 0) return failed(ChildStage::kDescriptors, errno);
