@@ -57,6 +57,7 @@ class Executor {
     name_ = std::move(other.name_);
     arguments_ = std::move(other.arguments_);
     child_ = std::move(other.child_);
+    stopped_ = other.stopped_;
     told_end_ = other.told_end_;
     output_ = std::move(other.output_);
     errors_ = std::move(other.errors_);
@@ -100,6 +101,7 @@ class Executor {
   /// The same with Options::kill_signal, without grace where that is SIGKILL. The exit code may be any.
   void kill() {
     if (!child_) return;
+    std::atomic_ref(stopped_).store(true);
     end_by(options_.kill_signal, options_.kill_signal == SIGKILL ? 0 : options_.grace.count());
     await_gone();
     check_killed();
@@ -111,6 +113,8 @@ class Executor {
     const detail::ChildState state = detail::child_state(child_.get());
     return !state.foreign && !state.gone && (!state.exited || state.status == 0);
   }
+  /// Was its end asked for, by stop() or kill(), since the last start?
+  bool stopped() const noexcept { return std::atomic_ref(const_cast<bool&>(stopped_)).load(); }
   /// Of the command itself, as of the last start; -1: there was none. After its exit the number may be
   /// another process's.
   pid_t pid() const noexcept { return child_ ? detail::child_state(child_.get()).pid : -1; }
@@ -177,7 +181,7 @@ class Executor {
                        failure.stage);
     }
     child_ = detail::ChildRef::adopt(child);
-    told_end_ = false;
+    stopped_ = told_end_ = false;
     output_ = OutputReader(child_, 1);
     errors_ = OutputReader(child_, 2);
   }
@@ -246,7 +250,6 @@ class Executor {
     }
   }
 
-  // Asks for the end of the tree, by `signal` and, where a kill_signal comes before SIGKILL, by that.
   void end_by(int signal, detail::Nanos grace) const noexcept {
     detail::end_child(child_.get(), signal, grace);
   }
@@ -279,6 +282,7 @@ class Executor {
     const detail::Nanos until = detail::deadline_after(grace);
     const detail::ChildState before = detail::child_state(child_.get());
     if (before.foreign) return;
+    std::atomic_ref(stopped_).store(true);
     end_by(signal, grace.count() > detail::kNever / 2 || !twice ? grace.count() : 2 * grace.count());
     detail::Outcome outcome = await_gone(twice ? until : detail::kNever, detail::kCancellable);
     if (outcome == detail::Outcome::kTimeout) {
@@ -324,6 +328,7 @@ class Executor {
   std::string name_;
   std::vector<std::string> arguments_;
   detail::ChildRef child_;
+  bool stopped_ = false;   // for both: std::atomic_ref
   bool told_end_ = false;  // has stop() told how it ended?
   OutputReader output_, errors_;
 };
