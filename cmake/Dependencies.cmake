@@ -17,6 +17,7 @@ find_package(nlohmann_json 3.11 REQUIRED)
 find_package(CLI11 2.1 REQUIRED)
 if(WEFT_TESTS)
   find_package(GTest 1.12 REQUIRED)
+  find_package(OpenSSL 3.0 REQUIRED) # for servers that the tests ask; Weft itself is not linked to it
 endif()
 if(WEFT_BENCH)
   find_package(benchmark 1.7 REQUIRED)

@@ -26,15 +26,15 @@ struct ProbeResult {
 
 /// Does somebody take connections at `port` of `host`, a name or an address? Its addresses are tried as by
 /// net::TcpStream::connect(). The connection is closed at once.
-WEFT_API ProbeResult probe_tcp(const std::string& host, uint16_t port, std::chrono::nanoseconds limit);
+ProbeResult probe_tcp(const std::string& host, uint16_t port, std::chrono::nanoseconds limit);
 
 /// The same for a Unix stream socket: a path, or '@' and an abstract name.
-WEFT_API ProbeResult probe_unix(const std::string& path, std::chrono::nanoseconds limit);
+ProbeResult probe_unix(const std::string& path, std::chrono::nanoseconds limit);
 
 /// Does the service answer the request with a status that request.accepts? The connection is closed when the
 /// response's header was read. Redirects that are followed, ten at most, are under the same limit.
 ///
 /// https needs libssl3 at run time: std::runtime_error if it is missing. REQUIRES: 128 KiB of stack.
-WEFT_API ProbeResult probe_http(const HttpRequest& request, std::chrono::nanoseconds limit);
+ProbeResult probe_http(const HttpRequest& request, std::chrono::nanoseconds limit);
 
 }  // namespace weft::process

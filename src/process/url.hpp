@@ -40,7 +40,7 @@ std::string printable(std::string_view text);
 bool is_ip_address(std::string_view host) noexcept;
 
 /// std::invalid_argument says which URL, what is wrong and what is expected; it hides the credentials.
-WEFT_API Url parse_url(std::string_view text);
+Url parse_url(std::string_view text);
 
 /// Where `reference`, a Location header, leads from `base`: a whole URL, "//host/path", "/path", "path" or
 /// "?query". What is relative keeps the credentials, and so does what leads to the same origin without any of

@@ -14,6 +14,16 @@ from weft._weft import _Ready as Ready
 from weft.process._errors import ExitedBeforeReady, ProcessExitedWithError
 from weft.process._executor import Executor, SimpleExecutor
 
+__all__ = [
+    "HTTPExecutor",
+    "OutputExecutor",
+    "PidExecutor",
+    "ReadinessExecutor",
+    "Ready",
+    "TCPExecutor",
+    "UnixSocketExecutor",
+]
+
 Ready.__module__, Ready.__name__, Ready.__qualname__ = "weft.process", "Ready", "Ready"
 
 _PROBE = 1.0  # seconds that an answer may take, at first; then as long as has been waited already

@@ -41,7 +41,9 @@ def check(suite, **keywords):
     folder, needed = suite
     # What the tests start as `python` is this one, and has the stand-in, too.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    ours = suites.run(folder, plugin="stand_in_for_mirakuru", path=[suites.HERE / "stand_ins", needed], PATH=path, **keywords)
+    # COLUMNS: the tests look for paths in what ps writes, which cuts long lines.
+    ours = suites.run(folder, plugin="stand_in_for_mirakuru", path=[suites.HERE / "stand_ins", needed], PATH=path,
+                      COLUMNS="1000", **keywords)
     assert {name.rpartition("::")[2].partition("[")[0] for name in ours.failed} == set(DIFFERENT), ours.output
     assert not ours.skipped
     assert len(ours.passed | ours.failed) == TESTS

@@ -81,7 +81,7 @@ TEST_F(ReadinessTest, UnixSocket) {
     UnixSocketExecutor("sleep 1000", path, options).start();
     FAIL() << "nobody listens";
   } catch (const StartTimeout& error) {
-    EXPECT_NE(error.seen().find("refused"), std::string::npos) << error.seen();
+    EXPECT_NE(error.seen().find("refuses"), std::string::npos) << error.seen();
   }
 }
 
