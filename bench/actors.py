@@ -201,14 +201,14 @@ async def measure_asyncio(count, ring):
     return figures
 
 
-def pykka_python():
+def peer_python(package, *more):
     """An interpreter that has the peer, and Weft's environment does not."""
-    folder = ROOT / "build" / "bench" / PYKKA.replace("==", "-")
+    folder = ROOT / "build" / "bench" / package.replace("==", "-")
     python = folder / "bin" / "python"
     if not python.exists():
-        print(f"installing {PYKKA} into {folder}", file=sys.stderr)
+        print(f"installing {package} into {folder}", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", PYKKA], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", package, *more], check=True)
     return python
 
 
@@ -237,7 +237,7 @@ def main():
             print(f"run {run + 1} of {options.runs}: {side}", file=sys.stderr)
             ring = options.ring if side in ("fiber", "asyncio") else min(options.ring, 1000)
             done = subprocess.run(
-                [pykka_python() if side == "pykka" else sys.executable, __file__, "--side", side,
+                [peer_python(PYKKA) if side == "pykka" else sys.executable, __file__, "--side", side,
                  "--count", str(options.count), "--ring", str(ring)],
                 stdout=subprocess.PIPE, text=True, check=False)
             if done.returncode != 0:

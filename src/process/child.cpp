@@ -305,8 +305,8 @@ void close_child_input(Child* child) noexcept {
 }
 
 Nanos probe_pause(Nanos waited, Nanos longest) noexcept {
-  constexpr Nanos kLeast = 500'000;
-  const Nanos pause = std::max(kLeast, std::min(waited / 40, longest));
+  constexpr Nanos kLeast = 1'000'000;
+  const Nanos pause = std::max(kLeast, std::min(waited / 16, longest));
   // The last bits of the clock are as good as any chance here.
   const Nanos fifth = pause / 5;
   return pause - fifth +

@@ -36,7 +36,7 @@ def test_benchmark_compares_both_sides(name):
 
 
 def test_every_benchmark_is_tested():
-    assert {script.stem for script in (ROOT / "bench").glob("*.py")} == set(FIGURES) | {"actors", "package"}
+    assert {script.stem for script in (ROOT / "bench").glob("*.py")} == set(FIGURES) | {"actors", "executors", "package"}
 
 
 def test_the_packages_benchmark_has_figures_for_all():
@@ -71,3 +71,10 @@ def test_benchmark_fails_where_weft_gives_no_figures(tmp_path):
     done = run(ROOT / "bench" / "thread_start.py", "--quick", "--weft", broken)
     assert done.returncode == 1
     assert "weft run gives no figures: out of order" in done.stdout
+
+
+def test_the_executors_benchmark_has_figures_for_all():
+    done = run(ROOT / "bench" / "executors.py", "--quick")
+    assert done.returncode == 0, done.stderr
+    for operation in ("tcp", "http", "slow", "start", "many", "cpu"):
+        assert re.search(rf"^{operation}( +[\d.]+){{3}}x", done.stdout, re.MULTILINE), done.stdout

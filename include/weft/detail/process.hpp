@@ -145,8 +145,9 @@ WEFT_API void end_search(OutputSearch* search) noexcept;
 WEFT_API Sought await_output(Child* child, const Pattern* pattern, OutputPositions& positions, Nanos deadline,
                              uint8_t flags, Outcome& outcome) noexcept;
 
-/// How long to wait between two looks at something that is awaited for `waited` nanoseconds: a fortieth of
-/// that, so that it is noticed soon in proportion, but from 0.5 ms to `longest`; give or take a fifth.
+/// How long to wait between two looks at something that is awaited for `waited` nanoseconds: a sixteenth of
+/// that, so that it is noticed soon in proportion, but from 1 ms to `longest`; give or take a fifth. In ten
+/// seconds that is 185 looks, with a `longest` of 100 ms.
 WEFT_API Nanos probe_pause(Nanos waited, Nanos longest) noexcept;
 
 /// What one look at something that is awaited has shown.
