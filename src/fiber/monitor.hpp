@@ -91,7 +91,7 @@ class Monitor {
     uint64_t last_switches = 0;
     bool reported = false;
   };
-  static constexpr int kMaxCarriers = 64, kIdleTicks = 20;
+  static constexpr int kMaxCarriers = 64, kIdleTicks = 3;
 
   static void* run(void* self) noexcept;
   void loop() noexcept;
