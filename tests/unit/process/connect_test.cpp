@@ -2,6 +2,8 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <fstream>
+#include <sstream>
 
 #include "server.hpp"
 
@@ -111,7 +113,12 @@ TEST_F(ConnectProbe, NoProbeIsConnectedToItself) {
     }
     return true;
   });
-  if (itself) net::TcpListener listener(address, {.reuse_address = false});  // nothing lingers there
+  // Lingering, it would keep the service from that port.
+  char connection[64];
+  snprintf(connection, sizeof connection, "0100007F:%04X 0100007F:%04X", address.port(), address.port());
+  std::ostringstream all;
+  all << std::ifstream("/proc/self/net/tcp").rdbuf();
+  EXPECT_EQ(all.str().find(connection), std::string::npos);
 }
 
 TEST_F(ConnectProbe, AUnixSocket) {

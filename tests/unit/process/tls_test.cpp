@@ -236,6 +236,12 @@ TEST_F(TlsProbe, ABadFileIsTheCallers) {
   EXPECT_HAS(complaint("a\0b"s), "NUL");
   EXPECT_HAS(complaint_of([] { probe_http(request_of("https://" + std::string(300, 'x') + "/"), 1s); }),
              "cannot be the name of a TLS server");
+  const auto error_left_behind = on_thread([&] {
+    complaint("/dev/null");
+    complaint_of([] { probe_http(request_of("https://" + std::string(300, 'x') + "/"), 1s); });
+    return ERR_peek_error();
+  });
+  EXPECT_EQ(error_left_behind, 0u);
 }
 
 TEST_F(TlsProbe, AMissingLibraryIsNamed) {
