@@ -5,6 +5,7 @@
 #include <iostream>
 #include <utility>
 
+#include "exec.hpp"
 #include "run.hpp"
 #include "runtime/doctor.hpp"
 #include "runtime/dump.hpp"
@@ -116,11 +117,12 @@ class DumpCommand {
 
 int main(int argc, char** argv) {
   CLI::App app("Runs programs with their threads as fibers", "weft");
-  cli::set_usage(app, "weft run|doctor|dump ...");
+  cli::set_usage(app, "weft run|exec|doctor|dump ...");
   app.set_version_flag("--version", "weft " WEFT_VERSION, "Print the version and exit");
   app.set_help_flag("-h,--help", "Print this and exit");
   app.require_subcommand(1);
   RunCommand run(app);
+  cli::ExecCommand exec(app);
   DoctorCommand doctor(app);
   DumpCommand dump(app);
   const auto chosen_app = [&]() -> const CLI::App& {
@@ -128,11 +130,12 @@ int main(int argc, char** argv) {
     return chosen.empty() ? app : *chosen.front();
   };
   try {
-    std::vector<std::string> arguments(argv + 1, argv + argc);
+    std::vector<std::string> arguments = cli::without_help_word({argv + 1, argv + argc});
     if (const std::string wrong = cli::misplaced(app, arguments); !wrong.empty()) return complain(app, wrong);
     const std::vector<std::string> command = cli::split_command(app, arguments);
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
     if (run.chosen()) return run.run(command);
+    if (exec.chosen()) return exec.run(command);
     if (doctor.chosen()) return doctor.run(command);
     return dump.run();
   } catch (const CLI::ParseError& error) {

@@ -89,7 +89,14 @@ std::string misplaced(const CLI::App& app, const std::vector<std::string>& argum
   if (is_option(first)) return misplaced_options(app, arguments);
   if (first.empty() || find_subcommand(app, first)) return {};
   const std::string how = how_to_run(arguments);
-  return first + " is none of run, doctor and dump" + (how.empty() ? "" : "; to run it: " + how);
+  return first + " is none of run, exec, doctor and dump" + (how.empty() ? "" : "; to run it: " + how);
+}
+
+std::vector<std::string> without_help_word(std::vector<std::string> arguments) {
+  if (arguments.empty() || arguments.front() != "help") return arguments;
+  arguments.erase(arguments.begin());
+  if (arguments.size() <= 1) arguments.push_back("--help");
+  return arguments;
 }
 
 CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& usage,

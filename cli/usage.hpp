@@ -12,6 +12,9 @@ void set_usage(CLI::App& app, std::string usage);
 /// Writes the complaint and how `app` is used to standard error. Returns the exit code for it.
 int complain(const CLI::App& app, const std::string& complaint);
 
+/// "help COMMAND" as "COMMAND --help", "help" as "--help"; all else as it is.
+std::vector<std::string> without_help_word(std::vector<std::string> arguments);
+
 /// What is wrong with the order of all `arguments`, and the right one: a command without "run" before it, or
 /// an option before the subcommand that it belongs to. Empty if it is right, or is not known to be wrong.
 std::string misplaced(const CLI::App& app, const std::vector<std::string>& arguments);

@@ -15,6 +15,8 @@ weft_static_library(uring liburing.a liburing.h)
 weft_static_library(pcre2 libpcre2-8.a pcre2.h)
 find_package(nlohmann_json 3.11 REQUIRED)
 find_package(CLI11 2.1 REQUIRED)
+# Its headers only: Debian's library, and the CMake target that names it, are not linked.
+find_path(tomlplusplus_INCLUDE toml++/toml.h REQUIRED)
 if(WEFT_TESTS)
   find_package(GTest 1.12 REQUIRED)
   find_package(OpenSSL 3.0 REQUIRED) # for servers that the tests ask; Weft itself is not linked to it
