@@ -317,7 +317,7 @@ void add_processes(nb::module_& module) {
       .def("has_stream", &Child::has_stream, nb::arg("stream"))
       .def("write", &Child::write, nb::arg("data"))
       .def("watch", &Child::watch, nb::arg("ready"), nb::keep_alive<0, 1>(),
-           nb::sig("def watch(self, ready: _Ready) -> _ReadyWatch"))
+           nb::sig("def watch(self, ready: Ready) -> _ReadyWatch"))
       .def("leave", &Child::leave)
       .def("close_input", &Child::close_input)
       .def("await_output", &Child::await_output, nb::arg("pattern"), nb::arg("positions"),

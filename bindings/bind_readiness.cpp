@@ -97,7 +97,7 @@ void add_readiness(nb::module_& module) {
       .def_prop_ro("seen", &ReadyWatch::seen)
       .def_prop_ro("hopeless", &ReadyWatch::hopeless);
   nb::class_<Readiness>(
-      module, "_Ready",
+      module, "Ready",
       "When a command is ready: for ReadinessExecutor. Made by its static functions, none of which "
       "waits; ValueError: an argument is wrong.")
       .def_static("tcp", &Readiness::tcp, nb::arg("host"), nb::arg("port"),
@@ -113,12 +113,12 @@ void add_readiness(nb::module_& module) {
                                    http_options(std::move(method), std::move(status), std::move(headers),
                                                 std::move(body), redirects, verify, std::move(ca_file)));
           },
-          nb::arg("url"), nb::kw_only(), nb::arg("method") = "GET", nb::arg("status") = "^2\\d\\d$",
+          nb::arg("url"), nb::kw_only(), nb::arg("method") = "GET", nb::arg("status") = "^2[0-9][0-9]$",
           nb::arg("headers") = std::vector<std::pair<std::string, std::string>>(), nb::arg("body") = "",
           nb::arg("redirects") = false, nb::arg("verify") = true, nb::arg("ca_file") = "",
-          nb::sig("def http(url: str, *, method: str = 'GET', status: str = r'^2\\d\\d$', "
+          nb::sig("def http(url: str, *, method: str = 'GET', status: str = '^2[0-9][0-9]$', "
                   "headers: Sequence[tuple[str, str]] = (), body: str = '', redirects: bool = False, "
-                  "verify: bool = True, ca_file: str = '') -> _Ready"),
+                  "verify: bool = True, ca_file: str = '') -> Ready"),
           "A request is answered with a status that the regular expression matches.")
       .def_static(
           "output", [](std::string pattern) { return Readiness::output(std::move(pattern)); },
@@ -131,16 +131,16 @@ void add_readiness(nb::module_& module) {
             return Readiness::custom(callable(std::move(function)), std::move(name));
           },
           nb::arg("function"), nb::arg("name") = "a function",
-          nb::sig("def custom(function: Callable[[], object], name: str = 'a function') -> _Ready"),
+          nb::sig("def custom(function: Callable[[], object], name: str = 'a function') -> Ready"),
           "The function returns what is true. Called again and again, by who starts the command.")
       .def_static(
           "all",
           [](nb::args parts) { return Readiness::all(nb::cast<std::vector<Readiness>>(nb::list(parts))); },
-          nb::arg("parts"), nb::sig("def all(*parts: _Ready) -> _Ready"), "Each of them has been so once.")
+          nb::arg("parts"), nb::sig("def all(*parts: Ready) -> Ready"), "Each of them has been so once.")
       .def_static(
           "any",
           [](nb::args parts) { return Readiness::any(nb::cast<std::vector<Readiness>>(nb::list(parts))); },
-          nb::arg("parts"), nb::sig("def any(*parts: _Ready) -> _Ready"), "One of them is so.")
+          nb::arg("parts"), nb::sig("def any(*parts: Ready) -> Ready"), "One of them is so.")
       .def(
           "present",
           [](const Readiness& self) {

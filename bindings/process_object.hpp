@@ -20,7 +20,7 @@ class PatternObject {
   detail::Pattern* pattern_;
 };
 
-/// weft.process.Ready's view of one start of `child`; `ready` is a _Ready. A new reference.
+/// weft.process.Ready's view of one start of `child`; `ready` is one of those. A new reference.
 nb::object watch_readiness(nb::handle ready, detail::Child* child);
 
 }  // namespace weft::python

@@ -17,7 +17,7 @@ _UNTOLD = {
     "__nb_signature__", "__firstlineno__", "__static_attributes__", "__del__", "__annotations__", "__orig_bases__",
     "__parameters__", "__abstractmethods__", "__getattribute__", "__setattr__", "__delattr__", "__eq__", "__hash__",
     "__dir__", "__str__", "__deepcopy__", "__copy__", "__reduce__", "__slots__", "__match_args__", "__getnewargs__",
-    "__dataclass_fields__", "__dataclass_params__", "__post_init__", "__replace__",
+    "__dataclass_fields__", "__dataclass_params__", "__post_init__", "__replace__", "__int__", "__index__",
 }  # fmt: skip
 
 
@@ -109,6 +109,9 @@ def class_lines(name, cls):
             rows.append(signature(full, member.__func__, method=True))
         elif inspect.isroutine(member) and not isinstance(member, staticmethod):
             rows.append(signature(full, member, method=True))
+        elif hasattr(member, "__nb_signature__"):  # static, else it would be a routine
+            text, doc = signature(full, member)
+            rows.append((f"{name}.{text}", doc))
         elif key in attributes:
             kind = str(vars(cls)["__annotations__"][key]).removeprefix("ClassVar[").removesuffix("]")
             rows.append((f"{key}: {shortened(kind, False)} = {member!r}", attributes[key]))
@@ -137,9 +140,14 @@ def class_lines(name, cls):
 def attribute_docs(cls):
     """The texts below annotated assignments in a class of Python code."""
     try:
-        body = ast.parse(inspect.cleandoc("\n" + inspect.getsource(cls))).body[0].body
+        module = ast.parse(inspect.cleandoc("\n" + inspect.getsource(cls)))
     except (OSError, TypeError):
-        return {}
+        # It says to be of another module than the one whose source it stands in.
+        code = getattr(vars(cls).get("__init__"), "__code__", None)
+        if code is None or not Path(code.co_filename).exists():
+            return {}
+        module = ast.parse(Path(code.co_filename).read_text(encoding="utf-8"))
+    body = next((one.body for one in module.body if isinstance(one, ast.ClassDef) and one.name == cls.__name__), [])
     return {
         one.target.id: text
         for one, following in zip(body, body[1:])

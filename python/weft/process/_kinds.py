@@ -6,11 +6,11 @@ import os.path
 import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import ParseResult, urlencode, urlparse
 
 from weft import _weft
-from weft._weft import _Ready as Ready
+from weft._weft import Ready
 from weft.process._errors import ExitedBeforeReady, ProcessExitedWithError
 from weft.process._executor import Executor, SimpleExecutor
 
@@ -24,7 +24,7 @@ __all__ = [
     "UnixSocketExecutor",
 ]
 
-Ready.__module__, Ready.__name__, Ready.__qualname__ = "weft.process", "Ready", "Ready"
+Ready.__module__ = "weft.process"
 
 _PROBE = 1.0  # seconds that an answer may take, at first; then as long as has been waited already
 
@@ -128,7 +128,8 @@ class HTTPExecutor(TCPExecutor):
 
     __module__ = "weft.process"
 
-    DEFAULT_PORT = 80
+    DEFAULT_PORT: ClassVar[int] = 80
+    """Where an http URL has none."""
 
     def __init__(
         self,
