@@ -65,7 +65,7 @@ std::string find_keeper() {
        {"/weft-keeper", "/weft/weft-keeper", "/../lib/weft/weft-keeper", "/../keeper/weft-keeper",
         "/../../keeper/weft-keeper", "/../../../keeper/weft-keeper"})
     if (const std::string file = folder + place; access(file.c_str(), X_OK) == 0) return file;
-  return {};
+  return access(WEFT_KEEPER_INSTALLED, X_OK) == 0 ? WEFT_KEEPER_INSTALLED : "";
 }
 
 void add_text(std::string& text, const char* more) {

@@ -346,7 +346,7 @@ def test_the_documents_in_the_tree_are_up_to_date():
 def test_without_the_package_it_says_so():
     result = run("--check", "--no-python")
     assert (result.returncode, result.stderr) == (0, "")
-    assert "python.md was left out" in result.stdout
+    assert "python.md, actor.md and process.md were left out" in result.stdout
 
 
 def test_wrong_usage():
