@@ -3,9 +3,7 @@
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
-#include <poll.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -134,12 +132,17 @@ class Child {
     ensure_runtime_on_main();
     return ended(blocking([&] { return detail::await_child(child_, seen, deadline, detail::kCancellable); }));
   }
+  static void check_signal(int signal) {
+    if (signal < 1 || signal > SIGRTMAX) raise_errno(EINVAL);
+  }
   void send_signal(int signal, int scope) {
+    check_signal(signal);
     if (const int error = detail::signal_child(child_, signal, static_cast<ChildScope>(scope));
         error && error != ESRCH)
       raise_errno(error);
   }
   void end(int signal, double grace) {
+    check_signal(signal);
     detail::end_child(child_, signal, static_cast<Nanos>(std::clamp(grace, 0.0, 4e9) * 1e9));
   }
 
@@ -154,7 +157,7 @@ class Child {
     for (;;) {
       const uint32_t seen = detail::child_changes(child_);
       taken = detail::read_child(child_, stream, position, PyBytes_AS_STRING(room.ptr()), size, end);
-      if (taken || end || size == 0 || timed_out) break;
+      if (taken || end || size == 0 || timed_out || (timeout && timeout->value <= 0)) break;
       timed_out =
           !ended(blocking([&] { return detail::await_child(child_, seen, deadline, detail::kCancellable); }));
     }
@@ -169,22 +172,21 @@ class Child {
   }
   bool has_stream(int stream) const { return detail::child_has_stream(child_, stream); }
 
-  /// Writes some of it; how much. Raises BrokenPipeError if nobody reads.
+  /// Writes all of it. Raises BrokenPipeError if nobody reads.
   size_t write(nb::bytes data) {
     ensure_runtime_on_main();
-    for (;;) {
-      const int fd = detail::child_input(child_);
-      if (fd < 0) raise_error(PyExc_ValueError, "write to closed file");
-      const ssize_t size = ::write(fd, data.c_str(), data.size());
-      if (size >= 0) return static_cast<size_t>(size);
-      if (errno != EAGAIN && errno != EINTR) raise_errno(errno);
+    if (detail::child_input(child_) < 0) raise_error(PyExc_ValueError, "write to closed file");
+    size_t written = 0;
+    while (written < data.size()) {
       detail::IoResult result{};
-      ended(blocking([&] {
-        result = detail::wait_for_descriptor(fd, POLLOUT, detail::kNever, "write");
+      raise_outcome(blocking([&] {
+        result = detail::write_child(child_, data.c_str() + written, data.size() - written, detail::kNever);
+        if (result.value > 0) written += static_cast<size_t>(result.value);
         return result.outcome;
       }));
       if (result.value < 0) raise_errno(static_cast<int>(-result.value));
     }
+    return written;
   }
   int input() const { return detail::child_input(child_); }
   nb::object watch(nb::handle ready) const { return watch_readiness(ready, child_); }

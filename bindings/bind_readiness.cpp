@@ -4,11 +4,13 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <exception>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "actor_object.hpp"
 #include "process_object.hpp"
 #include "weft/process/readiness.hpp"
 
@@ -40,15 +42,23 @@ void call_waiting(F&& function) {
 
 /// A function of Python's that C++ calls, and lets go, wherever it is.
 std::function<bool()> callable(nb::object function) {
-  const std::shared_ptr<nb::object> held(new nb::object(std::move(function)), [](nb::object* object) {
-    nb::gil_scoped_acquire gil;
-    delete object;
-  });
+  const std::shared_ptr<nb::object> held(new nb::object(std::move(function)),
+                                         [](nb::object* object) { apart([&] { delete object; }); });
   return [held] {
-    nb::gil_scoped_acquire gil;
-    const int truth = PyObject_IsTrue((*held)().ptr());
-    if (truth < 0) throw nb::python_error();
-    return truth == 1;
+    std::exception_ptr error;
+    const bool truth = sheltered([&] {
+      nb::gil_scoped_acquire gil;
+      try {
+        const int answer = PyObject_IsTrue((*held)().ptr());
+        if (answer < 0) throw nb::python_error();
+        return answer == 1;
+      } catch (const nb::python_error&) {
+        error = std::current_exception();
+        return false;
+      }
+    });
+    if (error) std::rethrow_exception(error);
+    return truth;
   };
 }
 

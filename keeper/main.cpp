@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -28,6 +29,8 @@ int64_t now_ms() {
   return int64_t{time.tv_sec} * 1000 + time.tv_nsec / 1'000'000;
 }
 
+constexpr int64_t kLongestKilling = 30'000;  // milliseconds
+
 class Keeper {
  public:
   int run();
@@ -43,14 +46,16 @@ class Keeper {
   void tell_rest();
   void end(int signal, int64_t grace);
   void kill_round();
+  [[noreturn]] void give_up(const Event& event);
 
   pid_t command_ = -1;     // -1 once it was waited for
+  pid_t group_ = -1;       // the command's
   pid_t told_group_ = -1;  // which has got end_signal_
   bool any_left_ = true;   // of the whole tree
   bool ending_ = false, killing_ = false, orphaned_ = false;
   int end_signal_ = SIGTERM;
   bool rest_told_ = false;  // what the command left behind has got end_signal_
-  int64_t deadline_ = 0;
+  int64_t deadline_ = 0, killing_since_ = 0;
   int rounds_ = 0;
   int children_ = -1, parent_ = -1;  // descriptors
 };
@@ -80,7 +85,8 @@ void Keeper::send_signal(int signal, Scope scope) {
   if (scope == Scope::kCommand && command_ > 0) kill(command_, signal);
   if (scope == Scope::kGroup && command_ > 0) kill(-command_, signal);
   if (scope == Scope::kTree || (scope == Scope::kGroup && command_ < 0))
-    for (const Process& process : descendants()) signal_descendant(process.pid, signal);
+    for (const Process& process : descendants())
+      if (scope == Scope::kTree || process.group == group_) signal_descendant(process.pid, signal);
 }
 
 // What the command leaves behind. Who is in its group has been told already, and might take a second time for
@@ -146,10 +152,17 @@ void Keeper::kill_round() {
       error = failure;
       which = process.pid;
     }
-  if (failed && failed == static_cast<int>(family.size()) && ++rounds_ > 50) {
-    tell({What::kStuck, failed, which, error});
-    _exit(1);
-  }
+  if (failed && failed == static_cast<int>(family.size()) && ++rounds_ > 50)
+    give_up({What::kStuck, failed, which, error});
+  // In a system call that nothing ends, as of a file system that is gone.
+  if (now_ms() > killing_since_ + kLongestKilling)
+    give_up({What::kStuck, std::max(1, static_cast<int>(family.size())),
+             family.empty() ? 0 : family.front().pid, ETIMEDOUT});
+}
+
+void Keeper::give_up(const Event& event) {
+  tell(event);
+  _exit(1);
 }
 
 int Keeper::run() {
@@ -182,11 +195,14 @@ int Keeper::run() {
     tell({What::kFailed, started.error, static_cast<int32_t>(started.stage)});
     return 1;
   }
-  command_ = started.pid;
+  command_ = group_ = started.pid;
   tell({What::kStarted, started.pid});
   // The other ends of these are the command's only, so that the program sees their end.
   for (int fd = 0; fd < kControlFd; ++fd) close(fd);
   for (uint32_t i = 0; i < command.order.passed; ++i) close(kFirstPassedFd + static_cast<int>(i));
+
+  // The program's folder is not to be kept busy.
+  [[maybe_unused]] const int moved = chdir("/");
 
   int64_t pause = 1;
   for (;;) {
@@ -196,6 +212,7 @@ int Keeper::run() {
     if (ending_) {
       const int64_t now = now_ms();
       if (now >= deadline_) killing_ = true;
+      if (killing_ && !killing_since_) killing_since_ = now;
       if (killing_) {
         kill_round();
         timeout = static_cast<int>(pause = pause < 50 ? pause * 2 : 50);

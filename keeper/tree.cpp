@@ -28,11 +28,13 @@ bool read_process(pid_t pid, Process& process) {
   text[size] = 0;
   const char* const after = strrchr(text, ')');  // the name may hold anything
   process.pid = pid;
-  return after && sscanf(after + 1, " %c %d %d", &process.state, &process.parent, &process.group) == 3;
+  return after && sscanf(after + 1, " %c %d %d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld",
+                         &process.state, &process.parent, &process.group, &process.threads) == 4;
 }
 
+// One whose first thread has ended looks like a zombie while others run.
 bool is_alive(const Process& process) {
-  return process.state != 'Z' && process.state != 'X';
+  return (process.state != 'Z' && process.state != 'X') || process.threads > 1;
 }
 
 // By the chain of parents, each of which is read after its child.

@@ -11,6 +11,7 @@ namespace weft::process {
 struct Process {
   pid_t pid, parent, group;
   char state;  // as in /proc/PID/stat
+  long threads;
 };
 
 /// All that descends from the calling process and has not ended, as of now. Without /proc: nothing.

@@ -65,6 +65,11 @@ namespace {
 
 alignas(64) constinit char g_read[64 * 1024];  // of the watcher's thread
 
+void reap(pid_t keeper) noexcept {
+  while (sys::call(SYS_wait4, keeper, nullptr, 0, nullptr) == -EINTR) {
+  }
+}
+
 }  // namespace
 
 // What read(2) returned.
@@ -75,8 +80,9 @@ long Child::Stream::read_some() noexcept {
 }
 
 void Child::Stream::drain() noexcept {
-  if (at_end) return;
-  for (long size = 1; size > 0 || size == -EINTR;) size = read_some();
+  // As much as the largest pipe holds: who writes on is not of the tree.
+  long size = 1;
+  for (int i = 0; i < 64 && !at_end && (size > 0 || size == -EINTR); ++i) size = read_some();
 }
 
 bool Child::Stream::ready() noexcept {
@@ -99,7 +105,8 @@ bool Child::Control::ready() noexcept {
   if (size == -EAGAIN || size == -EINTR || size == -ECONNRESET) return true;
   if (size == sizeof event) {
     child.note(event);
-    return true;
+    // The end of the socket need not follow: a fork of the program may hold the keeper's side of it.
+    if (event.what == What::kExited) return true;
   }
   child.lose_keeper();
   release_child(&child);
@@ -127,7 +134,14 @@ void Child::note(const Event& event) noexcept {
 
 // It has ended, by itself or by somebody's hand: then the command was killed with it.
 void Child::lose_keeper() noexcept {
-  sys::call(SYS_wait4, keeper_, nullptr, 0, nullptr);
+  reap(keeper_);
+  // First, so that who sees that it is gone finds all that it wrote. Somebody outside of the tree may have
+  // been given the pipes' other ends: who reads is not to wait for that.
+  for (Stream* stream : {&output_, &errors_}) {
+    if (!stream->exists) continue;
+    stream->drain();
+    stream->kept.finish();
+  }
   {
     Guard guard(lock_);
     control_open_ = false;
@@ -138,21 +152,18 @@ void Child::lose_keeper() noexcept {
     state_.gone = true;
     state_.lost = !told_end_;
   }
-  // Somebody outside of the tree may have been given the pipes' other ends: who reads is not to wait for
-  // that.
-  for (Stream* stream : {&output_, &errors_}) {
-    if (!stream->exists) continue;
-    stream->drain();
-    stream->kept.finish();
-  }
   changed();
 }
 
-void Child::send(const Request& request) noexcept {
-  if (is_foreign()) return;
+int Child::send(const Request& request) noexcept {
+  if (is_foreign()) return ECHILD;
   Guard guard(lock_);
-  if (control_open_)
-    sys::call(SYS_sendto, control_.fd, &request, sizeof request, MSG_NOSIGNAL | MSG_DONTWAIT, nullptr, 0);
+  if (!control_open_) return ESRCH;
+  const long sent =
+      sys::call(SYS_sendto, control_.fd, &request, sizeof request, MSG_NOSIGNAL | MSG_DONTWAIT, nullptr, 0);
+  // So many signals wait there that this has no place: the end of the socket has, and the keeper kills then.
+  if (sent == -EAGAIN && request.wish == Wish::kEnd) sys::call(SYS_shutdown, control_.fd, SHUT_WR);
+  return sent < 0 ? static_cast<int>(-sent) : 0;
 }
 
 namespace {
@@ -177,7 +188,7 @@ bool hear_first(const Launched& launched, Nanos deadline, pid_t& pid, ChildFailu
       return false;
     }
     const IoResult waited = wait_for_descriptor(launched.control, POLLIN, deadline, "start_child");
-    if (waited.outcome != Outcome::kReady && waited.outcome != Outcome::kInterrupted) {
+    if (waited.outcome != Outcome::kReady) {
       outcome = waited.outcome;
       return false;
     }
@@ -188,7 +199,14 @@ bool hear_first(const Launched& launched, Nanos deadline, pid_t& pid, ChildFailu
 void abandon(const Launched& launched) noexcept {
   for (const int fd : {launched.control, launched.input, launched.output, launched.errors})
     if (fd >= 0) close_descriptor(fd);
-  sys::call(SYS_wait4, launched.keeper, nullptr, 0, nullptr);
+  // One whose command hangs before it runs, on a file system that is gone, sees no end of its socket.
+  if (const long process = sys::call(SYS_pidfd_open, launched.keeper, 0); process >= 0) {
+    pollfd end{static_cast<int>(process), POLLIN, 0};
+    const Nanos limit = now() + 2'000'000'000;
+    if (engine::poll_until({&end, 1}, limit) == 0) sys::call(SYS_kill, launched.keeper, SIGKILL);
+    sys::call(SYS_close, process);
+  }
+  reap(launched.keeper);
 }
 
 }  // namespace
@@ -230,11 +248,15 @@ void Child::give_up_unwatched() noexcept {
     if (source == &control_) {
       control_open_ = false;
       close_descriptor(source->fd);
-      sys::call(SYS_wait4, keeper_, nullptr, 0, nullptr);
+      reap(keeper_);
     } else {
       close_descriptor(source->fd);
     }
+    source->fd = -1;
   }
+  // What is not watched is not drained either.
+  for (Stream* stream : {&output_, &errors_})
+    if (stream->fd < 0) stream->exists = false;
 }
 
 void retain_child(Child* child) noexcept {
@@ -270,8 +292,7 @@ int signal_child(Child* child, int signal, ChildScope scope) noexcept {
   if (child->is_foreign()) return ECHILD;
   const ChildState state = child_state(child);
   if (state.gone || (state.exited && scope == ChildScope::kCommand)) return ESRCH;
-  child->send({Wish::kSignal, signal, static_cast<Scope>(scope), 0});
-  return 0;
+  return child->send({Wish::kSignal, signal, static_cast<Scope>(scope), 0});
 }
 
 void end_child(Child* child, int signal, Nanos grace) noexcept {

@@ -54,7 +54,7 @@ class Child {
   void give_up_unwatched() noexcept;
   void note(const process::Event& event) noexcept;
   void lose_keeper() noexcept;
-  void send(const process::Request& request) noexcept;
+  int send(const process::Request& request) noexcept;
   void changed() noexcept;
   bool is_foreign() const noexcept;
   const Stream& stream(int number) const noexcept { return number == 2 ? errors_ : output_; }

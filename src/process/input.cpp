@@ -39,7 +39,7 @@ IoResult write_child(Child* child, const char* data, size_t size, Nanos deadline
     const long result = fd < 0 ? -EPIPE : write_quietly(fd, data + written, size - written);
     if (result == -EAGAIN) {
       const IoResult waited = wait_for_descriptor(fd, POLLOUT, deadline, "write_child");
-      if (waited.outcome != Outcome::kReady && waited.outcome != Outcome::kInterrupted) return waited;
+      if (waited.outcome != Outcome::kReady) return {static_cast<int64_t>(written), waited.outcome};
     } else if (result == -EBADF) {
       return {-EPIPE, Outcome::kReady};
     } else if (result >= 0) {

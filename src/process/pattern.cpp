@@ -9,10 +9,12 @@
 
 namespace weft::detail {
 
-Pattern::Found Pattern::search(const char* text, size_t size, size_t& begin, size_t& end) const noexcept {
+Pattern::Found Pattern::search(const char* text, size_t size, size_t& begin, size_t& end,
+                               bool mid_line) const noexcept {
   pcre2_match_data* const match = pcre2_match_data_create_from_pattern(code_, nullptr);
   if (!match) return Found::kNoMemory;
-  const int result = pcre2_match(code_, reinterpret_cast<PCRE2_SPTR>(text), size, 0, 0, match, nullptr);
+  const int result = pcre2_match(code_, reinterpret_cast<PCRE2_SPTR>(text), size, 0,
+                                 mid_line ? PCRE2_NOTBOL : 0, match, nullptr);
   if (result >= 0) {
     const PCRE2_SIZE* const bounds = pcre2_get_ovector_pointer(match);
     begin = bounds[0];
@@ -77,7 +79,7 @@ class Search {
       if (!news && !ended) return unfinished_ ? State::kUnfinished : State::kGoing;
       next_ = at;
       size_t begin = 0, end = 0;
-      switch (pattern_.search(window.get(), size, begin, end)) {
+      switch (pattern_.search(window.get(), size, begin, end, first != begin_)) {
         case Pattern::Found::kNoMemory:
           return State::kNoMemory;
         case Pattern::Found::kNo:

@@ -18,7 +18,9 @@ class Pattern {
 
   enum class Found : uint8_t { kNo, kYes, kNoMemory };
   /// The first match in the `size` bytes at `text`; tells where it begins and ends.
-  Found search(const char* text, size_t size, size_t& begin, size_t& end) const noexcept;
+  /// `mid_line`: the text begins within a line, so `^` does not match there.
+  Found search(const char* text, size_t size, size_t& begin, size_t& end,
+               bool mid_line = false) const noexcept;
 
  private:
   pcre2_code* code_;

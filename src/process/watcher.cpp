@@ -32,6 +32,13 @@ void* watch(void*) noexcept {
   for (;;) {
     epoll_event events[64];
     const long count = sys::call(SYS_epoll_wait, epoll, events, 64, -1);
+    if (count < 0 && count != -EINTR) {  // somebody has closed it: what was watched is lost
+      Guard guard(g_state.lock);
+      g_state.epoll = -1;
+      g_state.sources = 0;
+      g_state.running = false;
+      return nullptr;
+    }
     int done = 0;
     for (long i = 0; i < count; ++i) {
       auto* source = static_cast<Source*>(events[i].data.ptr);

@@ -91,7 +91,7 @@ WEFT_API uint32_t child_changes(const Child* child) noexcept;
 /// Waits until something has happened since `seen`.
 WEFT_API Outcome await_child(Child* child, uint32_t seen, Nanos deadline, uint8_t flags) noexcept;
 
-/// 0 or an errno; ESRCH: there is nothing to be signalled any more.
+/// 0 or an errno; ESRCH: there is nothing to be signalled any more; EAGAIN: too many signals wait to be sent.
 WEFT_API int signal_child(Child* child, int signal, ChildScope scope) noexcept;
 /// Sends `signal` to the group and then to what the command leaves behind; after `grace` nanoseconds SIGKILL
 /// to all that is left. Returns at once; may be called again, with less grace. `gone` tells when it is done.
@@ -140,6 +140,7 @@ WEFT_API OutputSearch* begin_search(Child* child, const Pattern* pattern,
 /// nothing has happened.
 WEFT_API Sought search_on(OutputSearch* search, OutputPositions& positions, Nanos& again) noexcept;
 WEFT_API void end_search(OutputSearch* search) noexcept;
+/// `pattern` is to have kMultiline, since `^` and `$` are of a line then.
 /// Waits until stdout or stderr, whichever are pipes, have written what matches. Lines before it are skipped;
 /// a match in an unfinished line counts when nothing more came for 50 ms.
 WEFT_API Sought await_output(Child* child, const Pattern* pattern, OutputPositions& positions, Nanos deadline,

@@ -96,7 +96,7 @@ class Readiness {
   /// A line of standard output or standard error, whichever are pipes, matches; of an unfinished line, once
   /// nothing more came for 50 ms. `regex`: as Perl's. `flags`: of detail::PatternFlags.
   static Readiness output(std::string regex, uint32_t flags = 0) {
-    detail::PatternRef compiled = pattern(regex, flags);
+    detail::PatternRef compiled = pattern(regex, flags | detail::kMultiline);  // ^ and $: of a line
     return Readiness(std::make_shared<detail::OutputCondition>(std::move(regex), std::move(compiled)));
   }
   /// There is such a file. A path that is not absolute begins at the program's working directory.

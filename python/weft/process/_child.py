@@ -6,8 +6,10 @@ import io
 import os
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import IO, TYPE_CHECKING, Any
 
+import weft
 from weft._weft import _Child
 
 if TYPE_CHECKING:
@@ -24,13 +26,23 @@ class _Output(io.RawIOBase):
 
     def __init__(self, child: _Child, stream: int, position: int = 0) -> None:
         self.child, self.stream, self.position = child, stream, position
+        self.mid_line = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         room = memoryview(buffer).cast("B")
-        data, self.position, _ = self.child.read(self.stream, self.position, len(room))
+        data, ended = b"", False
+        while not data and not ended:
+            before = self.position
+            data, self.position, ended = self.child.read(self.stream, before, len(room))
+            if self.position - len(data) > before:
+                # Some of it is kept no more: on with the next line, not amid one, or amid a character.
+                self.mid_line = True
+            if self.mid_line and data:
+                _, found, rest = data.partition(b"\n")
+                data, self.mid_line = rest, not found
         room[: len(data)] = data
         return len(data)
 
@@ -169,16 +181,26 @@ class Process:
         self.send_signal(9)
 
     def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:  # noqa: A002
-        """Write `input`, close standard input, wait for the end, and return what both streams have from here on."""
-        if self.stdin is not None:
-            try:
-                if input:
-                    self.stdin.write(input)
-                self.stdin.close()
-            except BrokenPipeError:
-                pass
-        self.wait(timeout)
-        return tuple(None if stream is None else stream.read() for stream in (self.stdout, self.stderr))  # type: ignore[return-value]
+        """Write `input`, close standard input, wait for the end, and return what both streams have from here on.
+
+        As far as it is kept: the last `kept_output` bytes. subprocess.TimeoutExpired: after `timeout` seconds the command
+        runs, or something has its output open.
+        """
+        try:
+            with weft.timeout(timeout) if timeout is not None else nullcontext():
+                if self.stdin is not None and input:
+                    try:
+                        self.stdin.write(input)
+                        self.stdin.flush()
+                    except BrokenPipeError:
+                        pass
+                self._child.close_input()
+                self._child.wait()
+                return tuple(None if stream is None else stream.read() for stream in (self.stdout, self.stderr))  # type: ignore[return-value]
+        except weft.Timeout:
+            if timeout is None:
+                raise
+            raise subprocess.TimeoutExpired(self.args, timeout) from None
 
     def __enter__(self) -> Process:
         return self
@@ -198,7 +220,7 @@ class Process:
 
     def _lines(self, stream: int, count: int) -> list[str]:
         first, end = self._child.bounds(stream)
-        data, _, _ = self._child.read(stream, max(first, end - 200 * count), 200 * count, 0)
+        data, _, _ = self._child.read(stream, max(first, end - 64 * 1024), 64 * 1024, 0)  # does not wait
         return data.decode(errors="replace").splitlines()[-count:]
 
     def _follow(self, stream: int) -> Iterable[bytes]:

@@ -18,6 +18,7 @@ from weft import _weft
 from weft.process._child import _TREE, Process
 from weft.process._errors import (
     AlreadyRunning,
+    ExecutorError,
     ExitedBeforeReady,
     LeftBehind,
     ProcessExitedWithError,
@@ -108,7 +109,7 @@ class SimpleExecutor:
         self.command_parts: Sequence[str]
         if isinstance(command, str):
             self.command = command
-            self.command_parts = command if shell else shlex.split(command)
+            self.command_parts = shlex.split(command)
         else:
             self.command_parts = list(command)
             self.command = shlex.join(command)
@@ -134,6 +135,7 @@ class SimpleExecutor:
         self._listen = list(listen)
         self._log = log
         self._progress = progress
+        self._tee: Tee | None = None
         self._endtime: float | None = None
         self._seen = ""
         self._owner = os.getpid()
@@ -151,8 +153,9 @@ class SimpleExecutor:
             self.stop()
 
     def running(self) -> bool:
-        """Does the command itself run? One that left a daemon behind, and ended, does not."""
-        return self.process is not None and self.process.poll() is None
+        """Does the command itself run? One that left a daemon behind, and ended, does not. In a fork child: no."""
+        process = self.process
+        return process is not None and self._owner == os.getpid() and process.poll() is None
 
     @property
     def envvars(self) -> dict[str, str]:
@@ -171,21 +174,29 @@ class SimpleExecutor:
         OSError: it cannot be executed.
         """
         if self.process is None:
-            self.process = self._last = Process(
-                self.command if self._shell else self.command_parts,
-                shell=self._shell,
-                cwd=self._cwd,
-                env=self.envvars,
-                stdin=self._stdin or self._popen.get("stdin"),
-                stdout=self._stdout or self._popen.get("stdout"),
-                stderr=self._stderr or self._popen.get("stderr"),
-                pass_fds=self._passed(),
-                **{name: value for name, value in self._popen.items() if name not in _STREAMS_AND_DESCRIPTORS},
-            )
-            self._owner = os.getpid()
-            _alive.add(self)
-            if self._log is not None:
-                Tee(self.process, self._log, str(self)).start()
+            tee = None if self._log is None else Tee(self._log, str(self))
+            try:
+                self._owner = os.getpid()
+                self.process = self._last = Process(
+                    self.command if self._shell else self.command_parts,
+                    shell=self._shell,
+                    cwd=self._cwd,
+                    env=self.envvars,
+                    stdin=self._stdin or self._popen.get("stdin"),
+                    stdout=self._stdout or self._popen.get("stdout"),
+                    stderr=self._stderr or self._popen.get("stderr"),
+                    pass_fds=self._passed(),
+                    **{name: value for name, value in self._popen.items() if name not in _STREAMS_AND_DESCRIPTORS},
+                )
+                _alive.add(self)
+                if tee is not None:
+                    tee.start(self.process)
+                    self._tee = tee
+            except BaseException:
+                if tee is not None and not tee.threads:
+                    tee.close()
+                self._give_up()
+                raise
         self._set_timeout()
         return self
 
@@ -200,25 +211,27 @@ class SimpleExecutor:
         process, self.process = self.process, None
         self._endtime = None
         _alive.discard(self)
-        if process is not None and process.stdin is not None:
-            try:
-                process.stdin.close()
-            except OSError:  # what was not written has no reader any more
-                pass
+        if process is not None:
+            process._child.close_input()  # and not stdin.close(), which waits for who writes
 
     def _end(self, sig: int, grace: float) -> tuple[int, bool]:
         """End the tree, and see it gone. Returns what the command ended with, and whether SIGKILL was needed for it."""
         process = self.process
-        assert process is not None
+        if process is None or self._owner != os.getpid():  # a fork has no say
+            self._clear_process()
+            return 0, False
         child = process._child
         began_alive = process.poll() is None
         child.end(sig, grace)
         try:
             child.wait_gone()
+            if self._tee is not None:
+                self._tee.join(5)
         except BaseException:
             self._end_now(child)
             raise
         finally:
+            self._tee = None
             self._clear_process()
         code, _, forced, lost, _, (stuck, pid, error) = child.state
         if lost:
@@ -257,30 +270,30 @@ class SimpleExecutor:
 
     @contextmanager
     def stopped(self: SimpleExecutorT) -> Iterator[SimpleExecutorT]:
-        """Stop it for a `with` block, and start it again afterwards, if it ran."""
+        """Stop it for a `with` block, and start it again afterwards, if it ran and the block did not raise."""
         ran = self.running()
         if ran:
             self.stop()
-        try:
-            yield self
-        finally:
-            if ran:
-                self.start()
+        yield self
+        if ran:
+            self.start()
 
     def kill(self: SimpleExecutorT, wait: bool = True, sig: int | None = None) -> SimpleExecutorT:
         """Send the kill signal, or `sig`, to all of it; returns the executor.
 
         With `wait`, when nothing is left. What ignores another signal than SIGKILL is killed after the grace period.
         """
-        if self.process is None:
+        process = self.process
+        if process is None:
             return self
         sig = self._kill_signal if sig is None else sig
         grace = 0.0 if sig == signal.SIGKILL else _STOP_GRACE if self._grace is None else self._grace
         if wait:
             self._end(sig, grace)
         else:
-            self.process._child.end(sig, grace)
-            self.process._child.leave()
+            if self._owner == os.getpid():
+                process._child.end(sig, grace)
+                process._child.leave()
             self._clear_process()
         return self
 
@@ -310,15 +323,21 @@ class SimpleExecutor:
         TimeoutExpired: it was not within the executor's time; the command is killed then.
         """
         began = time.monotonic()
+        process, deadline = self.process, self._endtime
         with Progress(self, self._progress) as progress:
-            while self.check_timeout():
+            while deadline is None or time.monotonic() <= deadline:
                 if wait_for():
                     return self
+                if process is not None and self.process is not process:
+                    self._seen = "it was stopped meanwhile"
+                    break
                 waited = time.monotonic() - began
                 progress.tell(waited, self._seen)
                 self._pause(_weft._probe_pause(waited, self._sleep))
-        error = self._timed_out()
-        self._give_up()
+        try:
+            error = self._timed_out()
+        finally:
+            self._give_up()
         raise error
 
     def _pause(self, seconds: float) -> None:
@@ -330,8 +349,19 @@ class SimpleExecutor:
         else:
             process._child.wait(seconds)
 
+    def _output_ended(self) -> ExecutorError:
+        """All that could have written it has ended, or closed its output."""
+        process = self._last
+        code = process.poll() if process is not None and process._child.wait(1) else None
+        if code:
+            return ProcessExitedWithError(self, code)
+        if code == 0:
+            return ExitedBeforeReady(self, self._timeout, self._seen)
+        return TimeoutExpired(self, self._timeout, f"{self._seen}, and it has closed its output")
+
     def _timed_out(self) -> TimeoutExpired:
-        if self.process is not None and self.process.poll() == 0:
+        process = self.process
+        if process is not None and process.poll() == 0:
             return ExitedBeforeReady(self, self._timeout, self._seen)
         return TimeoutExpired(self, self._timeout, self._seen)
 
@@ -392,11 +422,12 @@ class Executor(SimpleExecutor):
 
     def check_subprocess(self) -> bool:
         """Is it ready? ProcessExitedWithError: it has ended with an error; what it left is killed."""
-        if self.process is None:
+        process = self.process
+        if process is None:
             return False
-        code = self.process.poll()
+        code = process.poll()
         if code:
-            self._end_now(self.process._child)  # then all that it wrote has been read
+            self._end_now(process._child)  # then all that it wrote has been read
             failure = ProcessExitedWithError(self, code)
             self._give_up()
             raise failure

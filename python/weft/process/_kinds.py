@@ -6,12 +6,11 @@ import os.path
 import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import ParseResult, urlencode, urlparse
 
 from weft import _weft
 from weft._weft import Ready
-from weft.process._errors import ExitedBeforeReady, ProcessExitedWithError
 from weft.process._executor import Executor, SimpleExecutor
 
 __all__ = [
@@ -55,7 +54,7 @@ class TCPExecutor(_Probing):
         """ValueError: the port is not 1 to 65535."""
         super().__init__(command, **kwargs)
         if not isinstance(port, int) or not 0 < port < 65536:
-            raise ValueError(f"the port must be 1 to 65535, not {port!r}; weft.process.free_port() finds one")
+            raise ValueError(f"the port must be 1 to 65535, not {port!r}; weft.process.reserve_port() finds one")
         if not host:
             raise ValueError("the host is empty: give a name or an address, as '127.0.0.1'")
         self.host = host
@@ -164,26 +163,32 @@ class HTTPExecutor(TCPExecutor):
         self.payload = payload
         self.headers = headers
         super().__init__(command, host=self.url.hostname, port=port, **kwargs)
-        body = urlencode(payload) if payload else ""
-        fields = dict(headers or {})
+        self._redirects, self._verify, self._ca_file = redirects, verify, ca_file
+        self._request = self._make_request()
+
+    def _make_request(self) -> _weft._HttpProbe:
+        body = urlencode(self.payload) if self.payload else ""
+        fields = dict(self.headers or {})
         if body and not any(name.lower() == "content-type" for name in fields):
             fields["Content-Type"] = "application/x-www-form-urlencoded"
         host = f"[{self.host}]" if ":" in self.host else self.host
         user = self.url.netloc.rpartition("@")[0]
         target = (self.url.path or "/") + (f"?{self.url.query}" if self.url.query else "")
-        self._request = _weft._HttpProbe(
-            f"{self.url.scheme}://{user + '@' if user else ''}{host}:{port}{target}",
-            method,
+        return _weft._HttpProbe(
+            f"{self.url.scheme}://{user + '@' if user else ''}{host}:{self.port}{target}",
+            self.method,
             body,
             list(fields.items()),
             _weft._Pattern(f"^(?:{self.status})".encode(), 0),
-            redirects,
-            verify,
-            ca_file or "",
+            self._redirects,
+            self._verify,
+            self._ca_file or "",
         )
 
-    def _place(self) -> str:
-        return f"port {self.port} of {self.host}"
+    def start(self: HTTPExecutorT) -> HTTPExecutorT:
+        """As Executor.start(); asks as the attributes say by now."""
+        self._request = self._make_request()
+        return super().start()
 
     def after_start_check(self) -> bool:
         """Is a request answered as hoped for?"""
@@ -224,10 +229,12 @@ class ReadinessExecutor(_Probing):
             self._watch = self.process._child.watch(self.ready)
         ready = self._watch.look(self._limit())
         self._seen = "" if ready else self._watch.seen
-        if self._watch.hopeless:
-            raise ExitedBeforeReady(self, self._timeout, self._seen)
+        if not ready and self._watch.hopeless:
+            raise self._output_ended()
         return ready
 
+
+HTTPExecutorT = TypeVar("HTTPExecutorT", bound="HTTPExecutor")
 
 _FLAGS = {re.IGNORECASE: 1, re.MULTILINE: 2, re.DOTALL: 4, re.VERBOSE: 8}
 
@@ -238,7 +245,7 @@ class OutputExecutor(SimpleExecutor):
     __module__ = "weft.process"
 
     def __init__(self, command: str | Sequence[str], banner: str | re.Pattern[str], **kwargs: Any) -> None:
-        """`banner`: looked for anywhere in a line; what was written up to the end of that is not in output() any more.
+        """`banner`: looked for anywhere in a line (`^` and `$` are a line's); what was written up to the end of that is not in output() any more.
 
         TypeError: neither stdout nor stderr is a pipe. ValueError: `banner` is no regular expression.
         """
@@ -246,7 +253,7 @@ class OutputExecutor(SimpleExecutor):
         if not any((self._stdout, self._stderr)):
             raise TypeError("At least one of stdout or stderr has to be initialized: give PIPE for where the banner comes")
         self._banner = re.compile(banner)
-        flags = sum(number for flag, number in _FLAGS.items() if self._banner.flags & flag)
+        flags = 2 | sum(number for flag, number in _FLAGS.items() if self._banner.flags & flag)
         self._pattern = _weft._Pattern(self._banner.pattern.encode(), flags)
 
     def start(self: OutputExecutor) -> OutputExecutor:
@@ -274,9 +281,7 @@ class OutputExecutor(SimpleExecutor):
         if found is None:
             raise self._timed_out()
         if not found:
-            # All streams have ended: it may have closed them only, but nothing can be awaited any more.
-            code = process.poll() if process._child.wait(1) else None
-            raise ProcessExitedWithError(self, code) if code else ExitedBeforeReady(self, self._timeout, self._seen)
+            raise self._output_ended()
         for raw, position in zip(raws, positions, strict=True):
             if raw is not None:
                 raw.position = position

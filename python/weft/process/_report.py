@@ -21,7 +21,7 @@ class Progress:
 
     def __init__(self, executor: SimpleExecutor, wanted: bool | None) -> None:
         self.terminal = sys.stderr is not None and sys.stderr.isatty()
-        self.wanted = self.terminal if wanted is None else wanted
+        self.wanted = self.terminal if wanted is None else wanted and sys.stderr is not None
         self.executor = executor
         self.next = _FIRST
         self.told = False
@@ -48,22 +48,37 @@ class Tee:
     """Copies the lines of a command's streams, in a thread for each that has a pipe, until they end."""
 
     def __init__(
-        self, process: Process, to: logging.Logger | str | os.PathLike[str] | Callable[[str], object], name: str
+        self, to: logging.Logger | str | os.PathLike[str] | Callable[[str], object], name: str
     ) -> None:
-        self.process, self.to, self.name = process, to, name
+        self.to, self.name = to, name
+        self.process: Process
         self.file: IO[bytes] | None = None
         if not callable(to) and not isinstance(to, logging.Logger):
             self.file = open(to, "ab", buffering=0)  # noqa: SIM115 - closed by the last thread
-        self.left = 0
         self.lock = threading.Lock()
+        self.threads: list[threading.Thread] = []
+        self.left = 0
 
-    def start(self) -> None:
-        streams = [stream for stream in (1, 2) if self.process._child.has_stream(stream)]
+    def start(self, process: Process) -> None:
+        self.process = process
+        streams = [stream for stream in (1, 2) if process._child.has_stream(stream)]
         self.left = len(streams)
-        if not streams and self.file is not None:
-            self.file.close()
+        if not streams:
+            self.close()
         for stream in streams:
-            threading.Thread(target=self._copy, args=(stream,), name=f"tee of {self.name}", daemon=True).start()
+            thread = threading.Thread(target=self._copy, args=(stream,), name=f"tee of {self.name}", daemon=True)
+            thread.start()
+            self.threads.append(thread)
+
+    def join(self, seconds: float) -> None:
+        """Wait until all that was written has been copied, so long at most: a function may have hung."""
+        for thread in self.threads:
+            if thread is not threading.current_thread():
+                thread.join(seconds)
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
 
     def _copy(self, stream: int) -> None:
         try:
@@ -72,8 +87,8 @@ class Tee:
         finally:
             with self.lock:
                 self.left -= 1
-                if self.left == 0 and self.file is not None:
-                    self.file.close()
+                if self.left == 0:
+                    self.close()
 
     def _put(self, line: bytes) -> None:
         if self.file is not None:

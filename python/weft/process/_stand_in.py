@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import signal
 import sys
 import types
@@ -24,10 +25,12 @@ def install_as_mirakuru() -> None:
     package.__dict__.update(names, __weft__=True, __path__=[], __version__="3.0.0")
     package.__dict__["__all__"] = [name for name in process.__all__ if name != "install_as_mirakuru"]
     modules = {"mirakuru": package}
-    for part in ("base", "compat", "exceptions", "http", "output", "pid", "tcp", "unixsocket"):
+    for part in ("base", "base_env", "compat", "exceptions", "http", "output", "pid", "tcp", "unixsocket"):
         module = types.ModuleType(f"mirakuru.{part}", process.__doc__)
         module.__dict__.update(names)
         setattr(package, part, module)
         modules[f"mirakuru.{part}"] = module
     modules["mirakuru.compat"].__dict__["SIGKILL"] = signal.SIGKILL
+    for name, module in modules.items():
+        module.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=name == "mirakuru")
     sys.modules.update(modules)

@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+from commands import SERVER, family_of, no_process_is_left, port, processes, python  # noqa: F401
 
 import weft
 from weft.process import (
@@ -23,70 +24,12 @@ from weft.process import (
     Process,
     ProcessExitedWithError,
     ProcessFinishedWithError,
-    ReadinessExecutor,
-    Ready,
     SimpleExecutor,
     TCPExecutor,
     TimeoutExpired,
     UnixSocketExecutor,
     listening_socket,
-    reserve_port,
 )
-
-SERVER = """
-import http.server, os, socket, sys, time
-class Handler(http.server.BaseHTTPRequestHandler):
-    def answer(self):
-        code = int(self.path.strip("/") or 200)
-        self.send_response(code)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-    do_GET = do_HEAD = do_POST = answer
-    def log_message(self, *_): pass
-http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
-"""
-
-
-def python(text, *arguments):
-    return [sys.executable, "-S", "-c", text, *map(str, arguments)]
-
-
-def family_of(pid):
-    """Numbers of the processes that descend from it and have not ended."""
-    parents = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                with open(f"/proc/{entry}/stat") as file:
-                    state, parent = file.read().rpartition(")")[2].split()[:2]
-            except OSError:
-                continue
-            if state not in "ZX":
-                parents[int(entry)] = int(parent)
-    family, more = set(), {pid}
-    while more:
-        family |= more
-        more = {child for child, parent in parents.items() if parent in more} - family
-    return family - {pid}
-
-
-def has_children():
-    try:
-        return os.waitpid(-1, os.WNOHANG) == (0, 0)
-    except ChildProcessError:
-        return False
-
-
-@pytest.fixture(autouse=True)
-def no_process_is_left(until):
-    yield
-    until(lambda: not family_of(os.getpid()) and not has_children(), 5)
-
-
-@pytest.fixture
-def port():
-    with reserve_port() as reserved:
-        yield int(reserved)
 
 
 class TestStarting:
@@ -211,8 +154,7 @@ class TestEnding:
     def test_what_detached_itself_ends_too(self):
         text = "import os, time\nif os.fork() == 0:\n os.setsid()\n if os.fork(): os._exit(0)\n print('daemon', flush=True)\ntime.sleep(1000)"
         executor = OutputExecutor(python(text), "daemon", timeout=10).start()
-        keeper, = {pid for pid in family_of(os.getpid())} - {executor.process.pid} - set().union(
-            *(family_of(pid) for pid in family_of(os.getpid())))
+        keeper = processes()[executor.process.pid][0]
         assert len(family_of(keeper)) == 2
         executor.stop()
 
@@ -273,15 +215,19 @@ class TestEnding:
             import os, time
             from weft.process import SimpleExecutor
             executor = SimpleExecutor(["sleep", "1000"]).start()
+            assert executor.running()
+            reads, writes = os.pipe()
             if os.fork() == 0:
+                os.write(writes, b"%d %d\\n" % (os.getpid(), executor.running()))
                 os.close(1), os.close(2)
-                assert not executor.running()
-                time.sleep(5)
-                os._exit(0)
-            print(executor.process.pid, flush=True)
+                time.sleep(1000)
+            print(os.read(reads, 100).decode(), executor.process.pid, flush=True)
             os._exit(0)
         """)
-        until(lambda: not os.path.exists(f"/proc/{int(done.stdout)}"), 4)
+        forked, running, command = map(int, done.stdout.split())
+        assert not running
+        until(lambda: not os.path.exists(f"/proc/{command}"), 10)
+        os.kill(forked, signal.SIGKILL)  # raises if it was not there all the time
 
 
 def session_of(pid):
@@ -330,6 +276,7 @@ class TestReadiness:
                 "os.rename(sys.argv[1] + '.new', sys.argv[1])\ntime.sleep(1000)")
         with PidExecutor(python(text, path), str(path), timeout=20) as executor:
             daemon = int(path.read_text())
+            assert executor.process.wait(10) == 0
             assert os.path.exists(f"/proc/{daemon}") and not executor.running()
         assert not os.path.exists(f"/proc/{daemon}")
 
@@ -509,93 +456,3 @@ def test_the_interpreter_does_not_hang_on_an_executor_in_a_cycle(run_program):
         executor.itself = executor
     """)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-def test_a_reserved_port_is_nobody_elses():
-    with reserve_port() as port:
-        others = [reserve_port() for _ in range(50)]
-        assert len({int(each) for each in [port, *others]}) == 51
-        with socket.socket() as other, pytest.raises(OSError):
-            other.bind(("127.0.0.1", int(port)))
-
-
-class TestSeveralAtOnce:
-    def test_all(self, port, tmp_path):
-        ready = Ready.all(Ready.tcp("127.0.0.1", port), Ready.output("^listening"), Ready.file(str(tmp_path / "done")))
-        text = ("import socket, sys, time\ns = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
-                "print('listening', flush=True)\nopen(sys.argv[2], 'w')\ntime.sleep(1000)")
-        with ReadinessExecutor(python(text, port, tmp_path / "done"), ready, timeout=20) as executor:
-            assert (tmp_path / "done").exists()
-            assert executor.output().readline() == "listening\n"  # looking for it takes nothing away
-            with pytest.raises(AlreadyRunning, match=str(port)):
-                ReadinessExecutor("true", ready).start()
-
-    def test_any(self, port):
-        ready = Ready.any(Ready.tcp("127.0.0.1", port), Ready.output("up"))
-        with ReadinessExecutor(["sh", "-c", "echo up; sleep 1000"], ready, timeout=20):
-            pass
-
-    def test_what_is_missing_is_told(self, port):
-        ready = Ready.all(Ready.tcp("127.0.0.1", port), Ready.output("up"))
-        with pytest.raises(TimeoutExpired) as caught:
-            ReadinessExecutor(["sh", "-c", "echo up; sleep 1000"], ready, timeout=0.5).start()
-        assert f"127.0.0.1:{port}" in caught.value.seen and "output" not in caught.value.seen
-
-    def test_a_function(self, run):
-        looks = []
-
-        def look():
-            looks.append(1)
-            return len(looks) == 3
-
-        def start():
-            with ReadinessExecutor(["sleep", "1000"], Ready.custom(look), timeout=20):
-                return len(looks)
-
-        assert run(start) == 3
-
-    def test_a_function_that_raises(self):
-        def look():
-            raise LookupError("ours")
-
-        with pytest.raises(LookupError, match="ours"):
-            ReadinessExecutor(["sleep", "1000"], Ready.custom(look)).start()
-
-    def test_output_that_has_ended(self):
-        with pytest.raises(ExitedBeforeReady, match="ended without"):
-            ReadinessExecutor("true", Ready.output("never"), timeout=20).start()
-
-    @pytest.mark.parametrize("make, error", [
-        (lambda: Ready.tcp("127.0.0.1", 0), "expected 1 to 65535"),
-        (lambda: Ready.http("ftp://here"), "unknown scheme"),
-        (lambda: Ready.output("("), "expected one of Perl's syntax"),
-        (lambda: Ready.all(), "expected one or more"),
-    ])
-    def test_bad_input(self, make, error):
-        with pytest.raises(ValueError, match=error):
-            make()
-
-
-def test_fixtures(tmp_path):
-    (tmp_path / "test_it.py").write_text(f"""
-import sys, socket
-from weft.process import TCPExecutor
-from weft.process.fixtures import service
-pytest_plugins = ["weft.process.fixtures"]
-
-def start(reserve_ports):
-    port = int(reserve_ports())
-    return TCPExecutor([sys.executable, "-S", "-c", {SERVER!r}, str(port)], "127.0.0.1", port, timeout=30)
-
-server = service(start, scope="module")
-
-def test_one(server):
-    assert server.running()
-
-def test_two(server, reserved_port):
-    assert server.running() and int(reserved_port) != server.port
-    socket.create_connection((server.host, server.port)).close()
-""")
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path], capture_output=True,
-                          text=True, timeout=100, cwd=tmp_path, check=False)
-    assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout
