@@ -202,8 +202,8 @@ class TestEnding:
         done = run_program(f"""
             import os, sys
             from weft.process import OutputExecutor
-            text = "import os, time\\nif os.fork() == 0: os.setsid()\\nprint(os.getpid(), flush=True)\\ntime.sleep(1000)"
-            executor = OutputExecutor([sys.executable, "-S", "-c", text], r"\\d+\\n\\d+", timeout=20).start()
+            text = "import os, time\\nif os.fork() == 0: os.setsid()\\nos.write(1, b'here\\\\n')\\ntime.sleep(1000)"
+            executor = OutputExecutor([sys.executable, "-S", "-c", text], r"here\\nhere", timeout=20).start()
             print(executor.process.pid, flush=True)
             {how}
         """)
