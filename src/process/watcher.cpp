@@ -39,6 +39,8 @@ void* watch(void*) noexcept {
       g_state.running = false;
       return nullptr;
     }
+    // add() holds it until the source is watched: what was written before that is seen here.
+    { Guard seen(g_state.lock); }
     int done = 0;
     for (long i = 0; i < count; ++i) {
       auto* source = static_cast<Source*>(events[i].data.ptr);
