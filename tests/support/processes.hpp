@@ -29,17 +29,23 @@ inline bool eventually(const std::function<bool()>& holds) {
   return true;
 }
 
+/// /proc/PID/stat; "" once it is gone, amid the reading perhaps: a stream's iterators would throw then.
+inline std::string stat_of(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  std::string text;
+  std::getline(file, text);
+  return text;
+}
+
 /// One that has ended, but was not waited for, is not alive.
 inline bool is_alive(pid_t pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
-  std::string text((std::istreambuf_iterator<char>(file)), {});
+  const std::string text = stat_of(pid);
   const size_t after = text.rfind(") ");
   return after != std::string::npos && text[after + 2] != 'Z' && text[after + 2] != 'X';
 }
 
 inline pid_t parent_of(pid_t pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
-  std::string text((std::istreambuf_iterator<char>(file)), {});
+  const std::string text = stat_of(pid);
   const size_t after = text.rfind(") ");
   return after == std::string::npos ? -1 : atoi(text.c_str() + after + 4);
 }
