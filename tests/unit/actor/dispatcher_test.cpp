@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "support/fork.hpp"
 #include "unit/sync/library.hpp"
 
 namespace weft::test {
@@ -170,7 +171,7 @@ TEST_F(Dispatchers, AForkChildHasWorkersOfItsOwn) {
   const Dispatcher pool = Dispatcher::threads(2);
   auto parents = Place::start_with({.dispatcher = pool});
   EXPECT_EQ(parents.ask(&Place::add, 1).get(), 1);
-  const pid_t child = fork();
+  const pid_t child = fork_with_threads();
   if (child == 0) {
     auto own = Place::start_with({.dispatcher = pool});
     const bool works = own.ask(&Place::add, 2).get() == 2 && !parents.alive();
@@ -188,7 +189,7 @@ TEST_F(Dispatchers, AForkChildHasWorkersOfItsOwn) {
 TEST_F(Dispatchers, AnActorMayForkOnItsOwnThreadAndEndInTheChild) {
   struct Forks : Actor<Forks> {
     pid_t split() {
-      const pid_t child = fork();
+      const pid_t child = fork_with_threads();
       if (child == 0) self().stop_urgently().on_done([] { _exit(7); });
       return child;
     }

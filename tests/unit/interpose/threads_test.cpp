@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <atomic>
 #include <deque>
 #include <set>
@@ -145,6 +146,7 @@ TEST_F(ThreadsTest, KeysHoldAValueForEachFiberAndAreDestroyedWithIt) {
         EXPECT_EQ(routed::pthread_getspecific(key), reinterpret_cast<void*>(i));
       });
   }
+  std::sort(destroyed.begin(), destroyed.end());  // they may end in any order
   EXPECT_EQ(destroyed, (std::vector<long>{1, 2, 3}));
   EXPECT_EQ(routed::pthread_getspecific(key), reinterpret_cast<void*>(99));
   EXPECT_EQ(routed::pthread_key_delete(key), 0);

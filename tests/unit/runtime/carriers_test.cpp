@@ -10,6 +10,7 @@
 
 #include "fiber/parking_lot.hpp"
 #include "support/engine.hpp"
+#include "support/fork.hpp"
 
 namespace weft::engine::test {
 namespace {
@@ -188,7 +189,7 @@ TEST_F(Carriers, TheEnginesOwnThreadsTakeNoSignalsWhileTheyIdle) {
 }
 
 TEST_F(Carriers, TheEnginesOwnThreadsLetAForkChildChangeItsUser) {
-  const pid_t child = fork();
+  const pid_t child = weft::test::fork_with_threads();
   if (child == 0) {
     alarm(10);  // libc waits until each thread has followed
     run(1, [](int) {});
@@ -201,7 +202,7 @@ TEST_F(Carriers, TheEnginesOwnThreadsLetAForkChildChangeItsUser) {
 
 TEST_F(Carriers, AForkChildHasOne) {
   ASSERT_TRUE(Runtime::get()->set_carriers(3));
-  const pid_t child = fork();
+  const pid_t child = weft::test::fork_with_threads();
   if (child == 0) {
     bool ran = false;
     run(1, [&](int) { ran = true; });
