@@ -270,6 +270,7 @@ Fiber* Carrier::wait_for_ready() noexcept {
       sleeping_.store(false, std::memory_order_relaxed);
       continue;
     }
+    if (Monitor* monitor = monitor_.load(std::memory_order_acquire)) monitor->carrier_sleeps(coarse_now_);
     const Nanos deadline = timers_.next_deadline();
     poll(deadline == kNever ? kNever : deadline > coarse_now_ ? deadline - coarse_now_ : 0);
     sleeping_.store(false, std::memory_order_relaxed);

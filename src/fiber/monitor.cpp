@@ -2,7 +2,9 @@
 
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "fiber/carrier.hpp"
@@ -22,6 +24,7 @@ bool Monitor::watch(Carrier& carrier) noexcept {
     Guard guard(watched.lock);
     if (watched.carrier) continue;
     watched.carrier = &carrier;
+    watched_count_.fetch_add(1, std::memory_order_relaxed);
     registered = true;
     break;
   }
@@ -32,7 +35,7 @@ bool Monitor::watch(Carrier& carrier) noexcept {
   carrier.set_monitor(this);
   Guard guard(lock_);
   if (started_) {
-    carrier_woke();
+    ring();
     return true;
   }
   if (start()) return true;
@@ -41,15 +44,16 @@ bool Monitor::watch(Carrier& carrier) noexcept {
 }
 
 bool Monitor::start() noexcept {
-  const int bell = make_private_fd(static_cast<int>(sys::call(SYS_eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC)));
-  if (bell < 0) {
-    errno = -bell;
-    return false;
-  }
-  bell_.store(bell);
+  const long bell = sys::call(SYS_eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC);
+  bell_.store(make_private_fd(static_cast<int>(bell)));
+  const long alarm = sys::call(SYS_timerfd_create, CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+  alarm_.store(make_private_fd(static_cast<int>(alarm)));
   stopping_.store(false);
-  if (const int error = start_native_thread(thread_, "weft-monitor", &Monitor::run, this)) {
-    close_private_fd(bell_.exchange(-1));
+  alarm_set_.store(false);
+  int error = std::max(-bell_.load(), -alarm_.load());
+  if (error <= 0) error = start_native_thread(thread_, "weft-monitor", &Monitor::run, this);
+  if (error > 0) {
+    close_descriptors();
     errno = error;
     return false;
   }
@@ -57,11 +61,18 @@ bool Monitor::start() noexcept {
   return true;
 }
 
+void Monitor::close_descriptors() noexcept {
+  for (std::atomic<int>* descriptor : {&bell_, &alarm_})
+    if (const int fd = descriptor->exchange(-1); fd >= 0) close_private_fd(fd);
+}
+
 void Monitor::unwatch(Carrier& carrier) noexcept {
   carrier.set_monitor(nullptr);
   for (Watched& watched : watched_) {
     Guard guard(watched.lock);
-    if (watched.carrier == &carrier) watched.carrier = nullptr;
+    if (watched.carrier != &carrier) continue;
+    watched.carrier = nullptr;
+    watched_count_.fetch_sub(1, std::memory_order_relaxed);
   }
 }
 
@@ -77,7 +88,7 @@ void Monitor::stop() noexcept {
   ring();
   join_native_thread(thread_);
   started_ = false;
-  close_private_fd(bell_.exchange(-1));
+  close_descriptors();
 }
 
 void Monitor::reset_after_fork() noexcept {
@@ -86,9 +97,10 @@ void Monitor::reset_after_fork() noexcept {
     if (watched.carrier && watched.carrier == Carrier::current()) watched_here = watched.carrier;
     watched.carrier = nullptr;
   }
+  watched_count_.store(0);
   if (!started_) return;
   started_ = false;
-  close_private_fd(bell_.exchange(-1));
+  close_descriptors();
   asleep_.store(false);
   if (watched_here) watch(*watched_here);
 }
@@ -97,6 +109,31 @@ void Monitor::ring() noexcept {
   const uint64_t one = 1;
   if (const int bell = bell_.load(std::memory_order_acquire); bell >= 0)
     sys::call(SYS_write, bell, &one, sizeof one);
+}
+
+// To ring would wake the monitor at once, on another processor, which costs more than most fibers do between
+// two waits. It takes long work of theirs to make it look.
+void Monitor::set_alarm() noexcept {
+  if (alarm_set_.exchange(true, std::memory_order_seq_cst)) return;
+  const itimerspec once{{0, 0}, {0, kPatience}};
+  const int alarm = alarm_.load(std::memory_order_acquire);
+  if (alarm >= 0) sys::call(SYS_timerfd_settime, alarm, 0, &once, nullptr);
+}
+
+// With several carriers another one may count on it. One that wakes so often that this would be worth a
+// thought lets the monitor wake, once.
+void Monitor::revoke_alarm(Nanos now) noexcept {
+  constexpr int kMaxRevoked = 8;
+  if (watched_count_.load(std::memory_order_relaxed) != 1) return;
+  if (now - revoking_since_ >= kTick) {
+    revoking_since_ = now;
+    revoked_ = 0;
+  }
+  if (++revoked_ > kMaxRevoked) return;
+  const itimerspec never{};
+  const int alarm = alarm_.load(std::memory_order_acquire);
+  if (alarm >= 0) sys::call(SYS_timerfd_settime, alarm, 0, &never, nullptr);
+  alarm_set_.store(false, std::memory_order_seq_cst);
 }
 
 void* Monitor::run(void* self) noexcept {
@@ -159,17 +196,20 @@ bool Monitor::look(Watched& watched) noexcept {
 }
 
 void Monitor::wait(Nanos timeout) noexcept {
-  pollfd descriptors[2] = {{bell_.load(std::memory_order_relaxed), POLLIN, 0}, {-1, POLLIN, 0}};
+  pollfd descriptors[3] = {{bell_.load(std::memory_order_relaxed), POLLIN, 0},
+                           {alarm_.load(std::memory_order_relaxed), POLLIN, 0},
+                           {-1, POLLIN, 0}};
   MonitorService* service = service_.load(std::memory_order_acquire);
-  if (service) descriptors[1].fd = service->descriptor();
+  if (service) descriptors[2].fd = service->descriptor();
   const sys::Timespec limit{timeout / kSecond, timeout % kSecond};
-  const long ready = sys::call(SYS_ppoll, descriptors, 2, timeout == kNever ? nullptr : &limit, nullptr, 0);
+  const long ready = sys::call(SYS_ppoll, descriptors, 3, timeout == kNever ? nullptr : &limit, nullptr, 0);
   if (ready <= 0) return;
-  if (descriptors[0].revents) {
-    uint64_t rings;
-    sys::call(SYS_read, descriptors[0].fd, &rings, sizeof rings);
+  for (int i = 0; i < 2; ++i) {
+    uint64_t count;
+    if (descriptors[i].revents) sys::call(SYS_read, descriptors[i].fd, &count, sizeof count);
   }
-  if (descriptors[1].revents) service->serve();
+  if (descriptors[1].revents) alarm_set_.store(false, std::memory_order_seq_cst);
+  if (descriptors[2].revents) service->serve();
 }
 
 }  // namespace weft::engine

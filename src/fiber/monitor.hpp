@@ -36,11 +36,11 @@ class MonitorService {
 /// One OS thread that looks every `kTick` whether each carrier still switches. Where one does not although
 /// other fibers could run, it has the running fiber preempted; where that is impossible it counts the stall,
 /// and reports it once. It also makes busy carriers poll at least once a tick. When all carriers have been
-/// idle for a while it sleeps until one wakes: an idle process is not woken by it. Unless said otherwise,
-/// functions may be called on any thread.
+/// idle for a while it sleeps until one has been awake for `kPatience`: a process that has little to do now
+/// and then is not woken by it. Unless said otherwise, functions may be called on any thread.
 class Monitor {
  public:
-  static constexpr Nanos kTick = 5 * kMillisecond;
+  static constexpr Nanos kTick = 5 * kMillisecond, kPatience = kMillisecond;
 
   Monitor() noexcept = default;
   ~Monitor();
@@ -69,10 +69,15 @@ class Monitor {
   void carrier_woke() noexcept {
     std::atomic_thread_fence(std::memory_order_seq_cst);
     if (asleep_.load(std::memory_order_relaxed)) [[unlikely]]
-      ring();
+      set_alarm();
+  }
+  /// Called by a carrier that is about to sleep; `now`: about.
+  void carrier_sleeps(Nanos now) noexcept {
+    if (alarm_set_.load(std::memory_order_relaxed)) [[unlikely]]
+      revoke_alarm(now);
   }
 
-  /// Ends the thread. Idempotent. REQUIRES: as for unwatch(), and no carrier_woke() on another thread.
+  /// Ends the thread. Idempotent. REQUIRES: as for unwatch(), and no call by a carrier on another thread.
   void stop() noexcept;
 
   /// In a fork child, where the thread is gone: starts it anew for the calling thread's carrier, if that was
@@ -98,7 +103,10 @@ class Monitor {
   bool look(Watched& watched) noexcept;
   void wait(Nanos timeout) noexcept;
   void ring() noexcept;
+  void set_alarm() noexcept;
+  void revoke_alarm(Nanos now) noexcept;
   bool all_idle() noexcept;
+  void close_descriptors() noexcept;
   bool start() noexcept;
 
   FutexLock lock_;  // guards starting and stopping
@@ -109,7 +117,15 @@ class Monitor {
   std::atomic<bool> asleep_{false};
   std::atomic<bool> stopping_{false};
   std::atomic<uint64_t> preemptions_{0}, stalls_{0};
-  std::atomic<int> bell_{-1};  // an eventfd
+  std::atomic<int> bell_{-1};   // an eventfd: look at once
+  std::atomic<int> alarm_{-1};  // a timerfd: look when it has run out
+  // Set before the alarm, cleared after it has been heard or revoked. While it is set and the monitor sleeps,
+  // the alarm is on its way.
+  std::atomic<bool> alarm_set_{false};
+  std::atomic<int> watched_count_{0};
+  // How often the only carrier has revoked it, since when.
+  Nanos revoking_since_ = 0;
+  int revoked_ = 0;
   bool started_ = false;
   pthread_t thread_{};
 };
