@@ -160,8 +160,10 @@ struct ProbeAnswer {
 /// These take `limit` nanoseconds at most, and are cancellation points. An outcome other than kReady: the
 /// caller is to end, and nothing was learnt. Fibers and native threads.
 ///
-/// Does somebody accept connections there?
-WEFT_API Outcome probe_tcp(const char* host, uint16_t port, Nanos limit, ProbeAnswer& answer) noexcept;
+/// Does somebody accept connections there? `again`: one look of many, which may take the kernel's word for it
+/// that nobody listens on this machine.
+WEFT_API Outcome probe_tcp(const char* host, uint16_t port, Nanos limit, ProbeAnswer& answer,
+                           bool again = false) noexcept;
 WEFT_API Outcome probe_unix(const char* path, Nanos limit, ProbeAnswer& answer) noexcept;
 
 /// A request whose answer tells whether a server is ready. Borrowed for the call.
@@ -177,6 +179,7 @@ struct HttpProbe {
   bool follow_redirects = false;
   bool verify = true;             ///< the certificate
   const char* ca_file = nullptr;  ///< null: the system's authorities
+  bool again = false;             ///< as for probe_tcp()
 };
 WEFT_API Outcome probe_http(const HttpProbe& request, Nanos limit, ProbeAnswer& answer) noexcept;
 

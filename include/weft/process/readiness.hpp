@@ -43,8 +43,8 @@ class Readiness {
     if (port < 1 || port > 65535)
       throw std::invalid_argument("weft::process: port " + std::to_string(port) + "; expected 1 to 65535");
     const std::string place = host + ":" + std::to_string(port);
-    return probe("TCP " + place, tcp_probe(host, static_cast<uint16_t>(port)),
-                 tcp_probe(host, static_cast<uint16_t>(port)), occupied(place));
+    return probe("TCP " + place, tcp_probe(host, static_cast<uint16_t>(port), true),
+                 tcp_probe(host, static_cast<uint16_t>(port), false), occupied(place));
   }
   /// Something accepts connections at a Unix socket.
   static Readiness unix_socket(std::string path) {
@@ -86,11 +86,12 @@ class Readiness {
         what.status = status.get();
         what.follow_redirects = request->follow_redirects;
         what.verify = request->verify;
+        what.again = true;
         what.ca_file = request->ca_file.empty() ? nullptr : request->ca_file.c_str();
         return detail::probe_http(what, std::min<detail::Nanos>(limit, request->timeout.count()), answer);
       });
     };
-    return probe(request->method + " " + url, look, tcp_probe(host, port),
+    return probe(request->method + " " + url, look, tcp_probe(host, port, false),
                  occupied(host + ":" + std::to_string(port)));
   }
   /// A line of standard output or standard error, whichever are pipes, matches; of an unfinished line, once
@@ -170,10 +171,10 @@ class Readiness {
     seen = answer.seen;
     return answer.ready;
   }
-  static detail::ProbeCondition::Probe tcp_probe(std::string host, uint16_t port) {
-    return [host = std::move(host), port](detail::Nanos limit, std::string& seen) {
+  static detail::ProbeCondition::Probe tcp_probe(std::string host, uint16_t port, bool again) {
+    return [host = std::move(host), port, again](detail::Nanos limit, std::string& seen) {
       return asked(seen, [&](detail::ProbeAnswer& answer) {
-        return detail::probe_tcp(host.c_str(), port, std::min(limit, kOneLook), answer);
+        return detail::probe_tcp(host.c_str(), port, std::min(limit, kOneLook), answer, again);
       });
     };
   }

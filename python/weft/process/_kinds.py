@@ -69,7 +69,7 @@ class TCPExecutor(_Probing):
 
     def after_start_check(self) -> bool:
         """The same."""
-        return self._saw(_weft._probe_tcp(self.host, self.port, self._limit()))
+        return self._saw(_weft._probe_tcp(self.host, self.port, self._limit(), again=True))
 
 
 class UnixSocketExecutor(_Probing):

@@ -1,0 +1,18 @@
+// Who listens: asked of the kernel instead of by connecting.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace weft::process {
+
+/// True if nothing listens at TCP port `port` of `host`, a loopback address or "localhost". Never of another
+/// host: false, as where the kernel does not tell. Costs a third of a connection that is refused, and takes
+/// no local port.
+///
+/// A rule of the packet filter may lead a connection elsewhere, where somebody does listen. So a caller that
+/// waits is told false now and then, one time in sixteen at intervals of 100 ms, and tries. Any thread; never
+/// blocks; no descriptor stays open.
+bool nobody_listens(const std::string& host, uint16_t port) noexcept;
+
+}  // namespace weft::process
