@@ -16,10 +16,6 @@ namespace weft::python {
 
 namespace {
 
-Nanos nanos_of(double seconds) {
-  return static_cast<Nanos>(std::clamp(seconds, 0.0, 9e9) * 1e9);
-}
-
 /// (ready, what was seen). Raises what says nothing of the service: that the question is wrong, or that this
 /// process has no more descriptors.
 template <typename Ask>

@@ -132,6 +132,14 @@ class Child {
     ensure_runtime_on_main();
     return ended(blocking([&] { return detail::await_child(child_, seen, deadline, detail::kCancellable); }));
   }
+  void await_listener(const std::string& host, int port, double waited, double longest, Seconds limit) {
+    const Nanos deadline = deadline_of(limit);
+    ensure_runtime_on_main();
+    ended(blocking([&] {
+      return detail::await_listener(child_, host.c_str(), static_cast<uint16_t>(port), nanos_of(waited),
+                                    nanos_of(longest), deadline);
+    }));
+  }
   static void check_signal(int signal) {
     if (signal < 1 || signal > SIGRTMAX) raise_errno(EINVAL);
   }
@@ -309,6 +317,8 @@ void add_processes(nb::module_& module) {
       .def("wait", &Child::wait, nb::arg("timeout") = nb::none())
       .def("wait_gone", &Child::wait_gone, nb::arg("timeout") = nb::none())
       .def("await_change", &Child::await_change, nb::arg("seen"), nb::arg("timeout") = nb::none())
+      .def("await_listener", &Child::await_listener, nb::arg("host"), nb::arg("port"), nb::arg("waited"),
+           nb::arg("longest"), nb::arg("limit"))
       .def("send_signal", &Child::send_signal, nb::arg("signal"), nb::arg("scope"))
       .def("end", &Child::end, nb::arg("signal"), nb::arg("grace"))
       .def("read", &Child::read, nb::arg("stream"), nb::arg("position"), nb::arg("size"),

@@ -1,10 +1,16 @@
 // What the bindings of weft.process share.
 #pragma once
 
+#include <algorithm>
+
 #include "python.hpp"
 #include "weft/detail/process.hpp"
 
 namespace weft::python {
+
+inline Nanos nanos_of(double seconds) {
+  return static_cast<Nanos>(std::clamp(seconds, 0.0, 9e9) * 1e9);
+}
 
 /// _Pattern: a regular expression, looked for by C++.
 class PatternObject {

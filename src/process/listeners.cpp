@@ -99,15 +99,14 @@ bool is_turn_to_try() noexcept {
 
 }  // namespace
 
-bool nobody_listens(const std::string& host, uint16_t port) noexcept {
+bool nobody_listens(const char* host, uint16_t port) noexcept {
   if (port == 0) return false;
-  const bool both = host == "localhost";
+  const bool both = strcmp(host, "localhost") == 0;
   in_addr four{htonl(INADDR_LOOPBACK)};
   in6_addr six = IN6ADDR_LOOPBACK_INIT;
-  const bool is_four =
-      both || (inet_pton(AF_INET, host.c_str(), &four) == 1 && ntohl(four.s_addr) >> 24 == 127);
+  const bool is_four = both || (inet_pton(AF_INET, host, &four) == 1 && ntohl(four.s_addr) >> 24 == 127);
   const bool is_six =
-      both || (!is_four && inet_pton(AF_INET6, host.c_str(), &six) == 1 && IN6_IS_ADDR_LOOPBACK(&six));
+      both || (!is_four && inet_pton(AF_INET6, host, &six) == 1 && IN6_IS_ADDR_LOOPBACK(&six));
   if ((!is_four && !is_six) || is_turn_to_try() || !kernel_tells()) return false;
   return (!is_four || ask(&four, port, AF_INET) == Answer::kNobody) &&
          (!is_six || ask(&six, port, AF_INET6) == Answer::kNobody);

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 
 namespace weft::process {
 
@@ -13,6 +12,6 @@ namespace weft::process {
 /// A rule of the packet filter may lead a connection elsewhere, where somebody does listen. So a caller that
 /// waits is told false now and then, one time in sixteen at intervals of 100 ms, and tries. Any thread; never
 /// blocks; no descriptor stays open.
-bool nobody_listens(const std::string& host, uint16_t port) noexcept;
+bool nobody_listens(const char* host, uint16_t port) noexcept;
 
 }  // namespace weft::process

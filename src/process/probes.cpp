@@ -80,6 +80,23 @@ Outcome probe_tcp(const char* host, uint16_t port, Nanos limit, ProbeAnswer& ans
   });
 }
 
+Outcome await_listener(Child* child, const char* host, uint16_t port, Nanos waited, Nanos longest,
+                       Nanos deadline) noexcept {
+  const Nanos begin = now() - waited;
+  Nanos next = now() + probe_pause(waited, longest);
+  for (;;) {
+    const uint32_t seen = child_changes(child);
+    const Nanos time = now();
+    if (child_state(child).exited || time >= deadline) return Outcome::kReady;
+    if (time >= next) {
+      if (!process::nobody_listens(host, port)) return Outcome::kReady;
+      next = now() + probe_pause(time - begin, longest);
+    }
+    const Outcome outcome = await_child(child, seen, std::min(next, deadline), kCancellable);
+    if (outcome != Outcome::kReady && outcome != Outcome::kTimeout) return outcome;
+  }
+}
+
 Outcome probe_unix(const char* path, Nanos limit, ProbeAnswer& answer) noexcept {
   return answer_by(answer, [&] { return process::probe_unix(path, span_of(limit)); });
 }
@@ -88,8 +105,9 @@ Outcome probe_http(const HttpProbe& probe, Nanos limit, ProbeAnswer& answer) noe
   return answer_by(answer, [&] {
     const process::HttpRequest request = request_of(probe);
     const auto& [host, port] = std::tie(request.url.host, request.url.port);
-    return probe.again && process::nobody_listens(host, port) ? refused(host, port)
-                                                              : process::probe_http(request, span_of(limit));
+    return probe.again && process::nobody_listens(host.c_str(), port)
+               ? refused(host, port)
+               : process::probe_http(request, span_of(limit));
   });
 }
 

@@ -84,6 +84,47 @@ def test_wait_http(weft, port, path, options, arguments):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+HTTPS = """
+import http.server, ssl, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_): pass
+class Server(http.server.HTTPServer):
+    def handle_error(self, *_): pass  # a handshake that the other side breaks off
+server = Server(("127.0.0.1", int(sys.argv[1])), Handler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[2], sys.argv[3])
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"""
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """(certificate, key) of 127.0.0.1, signed by itself."""
+    folder = tmp_path_factory.mktemp("certificate")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
+                    "-subj", "/CN=weft test", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", folder / "key",
+                    "-out", folder / "certificate"], check=True, capture_output=True)
+    return folder / "certificate", folder / "key"
+
+
+def test_wait_http_over_tls(weft, port, certificate):
+    def run(*options):
+        return weft("exec", "--wait-http", f"https://127.0.0.1:{port}/", *options,
+                    *python(HTTPS, port, *certificate, with_site=True), "--", "true")
+
+    for options in (["--insecure"], ["--ca-file", certificate[0]]):
+        done = run(*options)
+        assert (done.returncode, done.stderr) == (0, "")
+    done = run("--timeout", "2")
+    assert done.returncode == 125 and "certificate" in done.stderr
+    done = run("--timeout", "2", "--ca-file", "/no/such/file")
+    assert done.returncode == 125 and "/no/such/file" in done.stderr
+
+
 def test_several_conditions_are_all_needed(weft, port):
     done = weft("exec", "--wait-port", port, "--wait-output", "never", "--timeout", "0.5", *server(port), "--", "true")
     assert done.returncode == 125

@@ -333,16 +333,18 @@ class SimpleExecutor:
                     break
                 waited = time.monotonic() - began
                 progress.tell(waited, self._seen)
-                self._pause(_weft._probe_pause(waited, self._sleep))
+                self._pause(waited)
         try:
             error = self._timed_out()
         finally:
             self._give_up()
         raise error
 
-    def _pause(self, seconds: float) -> None:
-        if self._endtime is not None:
-            seconds = min(seconds, max(0.0, self._endtime - time.monotonic()) + 0.001)
+    def _left(self) -> float:
+        return float("inf") if self._endtime is None else max(0.0, self._endtime - time.monotonic()) + 0.001
+
+    def _pause(self, waited: float) -> None:
+        seconds = min(_weft._probe_pause(waited, self._sleep), self._left())
         process = self.process
         if process is None or process.poll() is not None:
             weft.sleep(seconds)

@@ -71,6 +71,14 @@ class TCPExecutor(_Probing):
         """The same."""
         return self._saw(_weft._probe_tcp(self.host, self.port, self._limit(), again=True))
 
+    def _pause(self, waited: float) -> None:
+        process = self.process
+        asks_the_port = type(self).after_start_check in (TCPExecutor.after_start_check, HTTPExecutor.after_start_check)
+        if process is None or not asks_the_port or process.poll() is not None:
+            return super()._pause(waited)
+        progress = 1 - waited % 1  # it is told once a second
+        process._child.await_listener(self.host, self.port, waited, self._sleep, min(progress, self._left()))
+
 
 class UnixSocketExecutor(_Probing):
     """Ready when something accepts connections at a Unix socket; a name that begins with @ is abstract."""

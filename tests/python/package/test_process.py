@@ -50,6 +50,18 @@ class TestStarting:
         with executor:
             assert executor.output().read() == f"{tmp_path}\nhere\n{os.environ['HOME']}\n"
 
+    def test_another_user(self):
+        executor = SimpleExecutor(["sh", "-c", "id -u; id -g; id -G; umask"], popen_kwargs={
+            "user": 65534, "group": 65533, "extra_groups": [65532, 65531], "umask": 0o027})
+        if os.geteuid() != 0:
+            with pytest.raises(PermissionError, match="the command's user or group cannot be set"):
+                executor.start()
+            return
+        with executor:
+            user, group, groups, umask = executor.output().read().splitlines()
+        assert (user, group, int(umask, 8)) == ("65534", "65533", 0o027)
+        assert set(groups.split()) == {"65533", "65532", "65531"}
+
     def test_the_command_has_no_descriptors_of_ours(self):
         ours = os.open("/dev/null", os.O_RDONLY)
         os.set_inheritable(ours, True)
@@ -406,6 +418,27 @@ class TestWithFibers:
         assert run(start_all) == [True] * 40
         assert time.monotonic() - began < 15
 
+    def test_a_thousand_wait_at_once_on_one_thread(self, tmp_path):
+        executors = [PidExecutor(["sleep", "1000"], str(tmp_path / str(number)), timeout=100) for number in range(1000)]
+
+        def body():
+            before = len(os.listdir("/proc/self/task"))
+            with weft.TaskGroup() as group:
+                for executor in executors:
+                    group.spawn(executor.start)
+                while not all(executor.process for executor in executors):
+                    weft.sleep(0.05)
+                threads = len(os.listdir("/proc/self/task")) - before
+                assert threads < 50, "the waits have threads of their own"
+                for executor in executors:
+                    open(executor.filename, "w").close()
+            assert all(executor.running() for executor in executors)
+            with weft.TaskGroup() as group:
+                for executor in executors:
+                    group.spawn(executor.stop)
+
+        weft.spawn(body).result()
+
     def test_cancelling_a_start_leaves_nothing(self, until):
         executor = TCPExecutor(["sleep", "1000"], "127.0.0.1", 1, timeout=60)
         fiber = weft.spawn(executor.start)
@@ -440,6 +473,16 @@ class TestWithFibers:
         """)
         pid, state = done.stdout.split()
         assert state == "None" and not os.path.exists(f"/proc/{pid}"), done.stderr
+
+    def test_a_port_is_seen_soon_and_the_end_of_the_command_at_once(self, port):
+        server = python("import socket, sys, time; time.sleep(1.05); s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); "
+                        "print(time.monotonic(), flush=True); time.sleep(1000)", port)
+        with TCPExecutor(server, "127.0.0.1", port, timeout=30) as executor:
+            assert time.monotonic() - float(executor.output().readline()) < 0.6
+        began = time.monotonic()
+        with pytest.raises(ProcessExitedWithError):
+            TCPExecutor(["sh", "-c", "sleep 1.05; exit 3"], "127.0.0.1", port, timeout=30).start()
+        assert time.monotonic() - began < 1.65
 
     def test_waiting_costs_no_time_of_the_processor(self):
         executor = TCPExecutor(["sleep", "1000"], "127.0.0.1", 1, timeout=3)

@@ -17,13 +17,13 @@ class Listeners : public ProbeTest {
   static bool has_ipv6() { return ::access("/proc/net/if_inet6", F_OK) == 0; }
 
   // Whether it is said at last: one time in sixteen there is another answer, for 100 ms.
-  static bool nobody(const std::string& host, uint16_t port) {
+  static bool nobody(const char* host, uint16_t port) {
     for (int i = 0; i < 400; ++i, std::this_thread::sleep_for(1ms))
       if (nobody_listens(host, port)) return true;
     return false;
   }
   // For longer than somebody may be claimed to listen.
-  static bool always_somebody(const std::string& host, uint16_t port) {
+  static bool always_somebody(const char* host, uint16_t port) {
     for (int i = 0; i < 150; ++i, std::this_thread::sleep_for(1ms))
       if (nobody_listens(host, port)) return false;
     return true;
