@@ -89,8 +89,9 @@ class TestSeveralAtOnce:
             make()
 
 
-def test_fixtures(tmp_path):
-    (tmp_path / "test_it.py").write_text(f"""
+@pytest.mark.parametrize("workers", [(), ("-n", "4")], ids=["alone", "xdist"])
+def test_fixtures(tmp_path, workers):
+    test = f"""
 import sys, socket
 from weft.process import TCPExecutor
 from weft.process.fixtures import service
@@ -108,10 +109,12 @@ def test_one(server):
 def test_two(server, reserved_port):
     assert server.running() and int(reserved_port) != server.port
     socket.create_connection((server.host, server.port)).close()
-""")
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path], capture_output=True,
-                          text=True, timeout=100, cwd=tmp_path, check=False)
-    assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout
+"""
+    for number in range(8):
+        (tmp_path / f"test_{number}.py").write_text(test)
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *workers, tmp_path],
+                          capture_output=True, text=True, timeout=100, cwd=tmp_path, check=False)
+    assert done.returncode == 0 and "16 passed" in done.stdout, done.stdout
 
 
 class TestFoundInReview:
