@@ -56,7 +56,6 @@ class HttpProbe {
     request_.status = nb::cast<PatternObject&>(status_).get();
     request_.follow_redirects = follow_redirects;
     request_.verify = verify;
-    request_.again = true;
     request_.ca_file = ca_file_.empty() ? nullptr : ca_file_.c_str();
   }
   HttpProbe(const HttpProbe&) = delete;
@@ -86,12 +85,12 @@ void add_probes(nb::module_& module) {
       .def("probe", &HttpProbe::probe, nb::arg("limit"));
   module.def(
       "_probe_tcp",
-      [](const std::string& host, int port, double limit, bool again) {
+      [](const std::string& host, int port, double limit) {
         return ask([&](detail::ProbeAnswer& answer) {
-          return detail::probe_tcp(host.c_str(), static_cast<uint16_t>(port), nanos_of(limit), answer, again);
+          return detail::probe_tcp(host.c_str(), static_cast<uint16_t>(port), nanos_of(limit), answer);
         });
       },
-      nb::arg("host"), nb::arg("port"), nb::arg("limit"), nb::arg("again") = false);
+      nb::arg("host"), nb::arg("port"), nb::arg("limit"));
   module.def(
       "_probe_unix",
       [](const std::string& path, double limit) {

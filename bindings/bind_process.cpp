@@ -133,12 +133,14 @@ class Child {
     return ended(blocking([&] { return detail::await_child(child_, seen, deadline, detail::kCancellable); }));
   }
   void await_listener(const std::string& host, int port, double waited, double longest, Seconds limit) {
-    const Nanos deadline = deadline_of(limit);
+    const Nanos deadline = deadline_of(limit), begin = detail::now() - nanos_of(waited);
+    Nanos next = detail::now() + detail::probe_pause(nanos_of(waited), nanos_of(longest));
     ensure_runtime_on_main();
     ended(blocking([&] {
-      return detail::await_listener(child_, host.c_str(), static_cast<uint16_t>(port), nanos_of(waited),
-                                    nanos_of(longest), deadline);
+      return detail::await_listener(child_, host.c_str(), static_cast<uint16_t>(port), begin,
+                                    nanos_of(longest), next, deadline);
     }));
+    if (detail::child_state(child_).foreign) raise_errno(ECHILD);
   }
   static void check_signal(int signal) {
     if (signal < 1 || signal > SIGRTMAX) raise_errno(EINVAL);

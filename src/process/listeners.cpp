@@ -14,7 +14,6 @@
 #include <cerrno>
 #include <cstring>
 
-#include "fiber/clock.hpp"
 #include "fiber/sys.hpp"
 
 namespace weft::process {
@@ -88,13 +87,9 @@ bool kernel_tells() noexcept {
       sys::call(SYS_getsockname, listener.fd(), &address, &size) < 0)
     return false;  // of no descriptors left, say: to be tried again
   const Answer answer = ask(&address.sin_addr, ntohs(address.sin_port), AF_INET);
-  state.store(answer == Answer::kListens ? kYes : kNo, std::memory_order_relaxed);
+  if (answer != Answer::kUnknown)
+    state.store(answer == Answer::kListens ? kYes : kNo, std::memory_order_relaxed);
   return answer == Answer::kListens;
-}
-
-bool is_turn_to_try() noexcept {
-  constexpr engine::Nanos kTurn = 100 * engine::kMillisecond;
-  return engine::monotonic_now() / kTurn % 16 == 0;
 }
 
 }  // namespace
@@ -107,7 +102,7 @@ bool nobody_listens(const char* host, uint16_t port) noexcept {
   const bool is_four = both || (inet_pton(AF_INET, host, &four) == 1 && ntohl(four.s_addr) >> 24 == 127);
   const bool is_six =
       both || (!is_four && inet_pton(AF_INET6, host, &six) == 1 && IN6_IS_ADDR_LOOPBACK(&six));
-  if ((!is_four && !is_six) || is_turn_to_try() || !kernel_tells()) return false;
+  if ((!is_four && !is_six) || !kernel_tells()) return false;
   return (!is_four || ask(&four, port, AF_INET) == Answer::kNobody) &&
          (!is_six || ask(&six, port, AF_INET6) == Answer::kNobody);
 }

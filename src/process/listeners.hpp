@@ -9,9 +9,9 @@ namespace weft::process {
 /// host: false, as where the kernel does not tell. Costs a third of a connection that is refused, and takes
 /// no local port.
 ///
-/// A rule of the packet filter may lead a connection elsewhere, where somebody does listen. So a caller that
-/// waits is told false now and then, one time in sixteen at intervals of 100 ms, and tries. Any thread; never
-/// blocks; no descriptor stays open.
+/// A rule of the packet filter may lead a connection elsewhere, where somebody does listen, and one that is
+/// bound to a device is not found. So a caller that waits connects all the same now and then. Any thread;
+/// never blocks; no descriptor stays open.
 bool nobody_listens(const char* host, uint16_t port) noexcept;
 
 }  // namespace weft::process

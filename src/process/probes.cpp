@@ -80,14 +80,13 @@ Outcome probe_tcp(const char* host, uint16_t port, Nanos limit, ProbeAnswer& ans
   });
 }
 
-Outcome await_listener(Child* child, const char* host, uint16_t port, Nanos waited, Nanos longest,
+Outcome await_listener(Child* child, const char* host, uint16_t port, Nanos begin, Nanos longest, Nanos& next,
                        Nanos deadline) noexcept {
-  const Nanos begin = now() - waited;
-  Nanos next = now() + probe_pause(waited, longest);
   for (;;) {
     const uint32_t seen = child_changes(child);
     const Nanos time = now();
-    if (child_state(child).exited || time >= deadline) return Outcome::kReady;
+    const ChildState state = child_state(child);
+    if (state.exited || state.foreign || time >= deadline) return Outcome::kReady;
     if (time >= next) {
       if (!process::nobody_listens(host, port)) return Outcome::kReady;
       next = now() + probe_pause(time - begin, longest);

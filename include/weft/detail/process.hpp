@@ -164,11 +164,11 @@ struct ProbeAnswer {
 /// that nobody listens on this machine.
 WEFT_API Outcome probe_tcp(const char* host, uint16_t port, Nanos limit, ProbeAnswer& answer,
                            bool again = false) noexcept;
-/// Waits as from one probe_tcp() to the next, but for more than one pause where the kernel says that nobody
-/// listens: until that is not so, the child has exited, or `deadline`. `waited`, `longest`: as for
-/// probe_pause(). kReady, or why the caller is to end.
-WEFT_API Outcome await_listener(Child* child, const char* host, uint16_t port, Nanos waited, Nanos longest,
-                                Nanos deadline) noexcept;
+/// Waits as from one probe_tcp() to the next, from `next` on, but for more than one pause where the kernel
+/// says that nobody listens: until that is not so, the child has exited, or `deadline`. The pauses are those
+/// of probe_pause() for what has been waited for since `begin`. kReady, or why the caller is to end.
+WEFT_API Outcome await_listener(Child* child, const char* host, uint16_t port, Nanos begin, Nanos longest,
+                                Nanos& next, Nanos deadline) noexcept;
 WEFT_API Outcome probe_unix(const char* path, Nanos limit, ProbeAnswer& answer) noexcept;
 
 /// A request whose answer tells whether a server is ready. Borrowed for the call.

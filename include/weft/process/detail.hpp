@@ -77,7 +77,11 @@ inline constexpr Nanos kFirstLook = 2'000'000'000;
 /// A condition that has no state: a function is asked each time.
 class ProbeCondition final : public Condition {
  public:
-  using Probe = std::function<bool(Nanos limit, std::string& seen)>;
+  struct Look {
+    Nanos limit;         // how long it may take
+    bool again = false;  // one of many: it may take the kernel's word for what it finds
+  };
+  using Probe = std::function<bool(const Look&, std::string& seen)>;
   /// `occupied`: asked before the start; what is said if it is so. Null: nothing is asked.
   ProbeCondition(std::string name, Probe probe, Probe occupied = nullptr, std::string advice = "")
       : name_(std::move(name)),
@@ -88,16 +92,25 @@ class ProbeCondition final : public Condition {
   std::string name() const override { return name_; }
   std::string present() const override {
     std::string seen;
-    return occupied_ && occupied_(kFirstLook, seen) ? advice_ : std::string();
+    return occupied_ && occupied_({kFirstLook}, seen) ? advice_ : std::string();
   }
   std::unique_ptr<Watch> watch(Child*) const override { return std::make_unique<State>(*this); }
 
  private:
   struct State final : Watch {
     explicit State(const ProbeCondition& what) : condition(what) {}
-    bool look(Round& round) override { return round.probe && condition.probe_(round.limit, last); }
+    bool look(Round& round) override {
+      if (!round.probe) return false;
+      const Nanos time = now();
+      const bool again = thorough != 0 && time - thorough < kThoroughly;
+      if (!again) thorough = time;
+      return condition.probe_({round.limit, again}, last);
+    }
     std::string seen() const override { return condition.name_ + ": " + last; }
+    // So often at least, a look is the first of its kind.
+    static constexpr Nanos kThoroughly = 1'600'000'000;
     const ProbeCondition& condition;
+    Nanos thorough = 0;
     std::string last = "not looked at yet";
   };
 

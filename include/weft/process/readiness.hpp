@@ -43,8 +43,8 @@ class Readiness {
     if (port < 1 || port > 65535)
       throw std::invalid_argument("weft::process: port " + std::to_string(port) + "; expected 1 to 65535");
     const std::string place = host + ":" + std::to_string(port);
-    return probe("TCP " + place, tcp_probe(host, static_cast<uint16_t>(port), true),
-                 tcp_probe(host, static_cast<uint16_t>(port), false), occupied(place));
+    return probe("TCP " + place, tcp_probe(host, static_cast<uint16_t>(port)),
+                 tcp_probe(host, static_cast<uint16_t>(port)), occupied(place));
   }
   /// Something accepts connections at a Unix socket.
   static Readiness unix_socket(std::string path) {
@@ -52,9 +52,9 @@ class Readiness {
     if (path.size() > 107)
       throw std::invalid_argument("weft::process: the path of a socket '" + path + "' has " +
                                   std::to_string(path.size()) + " bytes; expected 107 at most");
-    const auto look = [path](detail::Nanos limit, std::string& seen) {
+    const auto look = [path](const Look& what, std::string& seen) {
       return asked(seen, [&](detail::ProbeAnswer& answer) {
-        return detail::probe_unix(path.c_str(), std::min(limit, kOneLook), answer);
+        return detail::probe_unix(path.c_str(), std::min(what.limit, kOneLook), answer);
       });
     };
     return probe("Unix socket " + path, look, look, occupied(path));
@@ -68,7 +68,7 @@ class Readiness {
     check_text("an HTTP method", options.method);
     const detail::PatternRef status = pattern(options.status, 0);
     const auto request = std::make_shared<const HttpOptions>(std::move(options));
-    const auto look = [url, request, status](detail::Nanos limit, std::string& seen) {
+    const auto look = [url, request, status](const Look& one, std::string& seen) {
       return asked(seen, [&](detail::ProbeAnswer& answer) {
         std::vector<const char*> names, values;
         for (const auto& [name, value] : request->headers) {
@@ -86,12 +86,12 @@ class Readiness {
         what.status = status.get();
         what.follow_redirects = request->follow_redirects;
         what.verify = request->verify;
-        what.again = true;
+        what.again = one.again;
         what.ca_file = request->ca_file.empty() ? nullptr : request->ca_file.c_str();
-        return detail::probe_http(what, std::min<detail::Nanos>(limit, request->timeout.count()), answer);
+        return detail::probe_http(what, std::min<detail::Nanos>(one.limit, request->timeout.count()), answer);
       });
     };
-    return probe(request->method + " " + url, look, tcp_probe(host, port, false),
+    return probe(request->method + " " + url, look, tcp_probe(host, port),
                  occupied(host + ":" + std::to_string(port)));
   }
   /// A line of standard output or standard error, whichever are pipes, matches; of an unfinished line, once
@@ -103,7 +103,7 @@ class Readiness {
   /// There is such a file. A path that is not absolute begins at the program's working directory.
   static Readiness file(std::string path) {
     check_text("a path", path);
-    const auto look = [path](detail::Nanos, std::string& seen) {
+    const auto look = [path](const Look&, std::string& seen) {
       struct stat status;
       if (::stat(path.c_str(), &status) == 0) return true;
       seen = std::system_category().message(errno);
@@ -118,7 +118,7 @@ class Readiness {
   static Readiness custom(std::function<bool()> ready, std::string name) {
     if (!ready)
       throw std::invalid_argument("weft::process: the function of Readiness::custom is empty; expected one");
-    return probe(std::move(name), [ready](detail::Nanos, std::string& seen) {
+    return probe(std::move(name), [ready](const Look&, std::string& seen) {
       const bool is = ready();
       seen = is ? "true" : "false";
       return is;
@@ -133,6 +133,7 @@ class Readiness {
   const detail::Condition* condition() const noexcept { return condition_.get(); }
 
  private:
+  using Look = detail::ProbeCondition::Look;
   static constexpr detail::Nanos kOneLook = 1'000'000'000;
 
   explicit Readiness(detail::ConditionRef condition) noexcept : condition_(std::move(condition)) {}
@@ -171,10 +172,10 @@ class Readiness {
     seen = answer.seen;
     return answer.ready;
   }
-  static detail::ProbeCondition::Probe tcp_probe(std::string host, uint16_t port, bool again) {
-    return [host = std::move(host), port, again](detail::Nanos limit, std::string& seen) {
+  static detail::ProbeCondition::Probe tcp_probe(std::string host, uint16_t port) {
+    return [host = std::move(host), port](const Look& look, std::string& seen) {
       return asked(seen, [&](detail::ProbeAnswer& answer) {
-        return detail::probe_tcp(host.c_str(), port, std::min(limit, kOneLook), answer, again);
+        return detail::probe_tcp(host.c_str(), port, std::min(look.limit, kOneLook), answer, look.again);
       });
     };
   }

@@ -333,7 +333,7 @@ class SimpleExecutor:
                     break
                 waited = time.monotonic() - began
                 progress.tell(waited, self._seen)
-                self._pause(waited)
+                self._pause(waited, wait_for)
         try:
             error = self._timed_out()
         finally:
@@ -343,7 +343,7 @@ class SimpleExecutor:
     def _left(self) -> float:
         return float("inf") if self._endtime is None else max(0.0, self._endtime - time.monotonic()) + 0.001
 
-    def _pause(self, waited: float) -> None:
+    def _pause(self, waited: float, wait_for: Callable[[], bool]) -> None:
         seconds = min(_weft._probe_pause(waited, self._sleep), self._left())
         process = self.process
         if process is None or process.poll() is not None:

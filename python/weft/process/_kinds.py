@@ -5,7 +5,7 @@ from __future__ import annotations
 import os.path
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import ParseResult, urlencode, urlparse
 
@@ -69,13 +69,15 @@ class TCPExecutor(_Probing):
 
     def after_start_check(self) -> bool:
         """The same."""
-        return self._saw(_weft._probe_tcp(self.host, self.port, self._limit(), again=True))
+        return self._saw(_weft._probe_tcp(self.host, self.port, self._limit()))
 
-    def _pause(self, waited: float) -> None:
+    def _pause(self, waited: float, wait_for: Callable[[], bool]) -> None:
         process = self.process
-        asks_the_port = type(self).after_start_check in (TCPExecutor.after_start_check, HTTPExecutor.after_start_check)
+        asks_the_port = getattr(wait_for, "__func__", None) is Executor.check_subprocess and getattr(
+            self.after_start_check, "__func__", None
+        ) in (TCPExecutor.after_start_check, HTTPExecutor.after_start_check)
         if process is None or not asks_the_port or process.poll() is not None:
-            return super()._pause(waited)
+            return super()._pause(waited, wait_for)
         progress = 1 - waited % 1  # it is told once a second
         process._child.await_listener(self.host, self.port, waited, self._sleep, min(progress, self._left()))
 

@@ -484,6 +484,39 @@ class TestWithFibers:
             TCPExecutor(["sh", "-c", "sleep 1.05; exit 3"], "127.0.0.1", port, timeout=30).start()
         assert time.monotonic() - began < 1.65
 
+    def test_what_else_is_waited_for_is_seen_as_soon(self, port):
+        class Own(TCPExecutor):
+            def after_start_check(self):
+                return time.monotonic() > began + 0.3
+
+        for make in (TCPExecutor, Own):
+            executor = make(["sleep", "1000"], "127.0.0.1", port, timeout=30)
+            began = time.monotonic()
+            if make is Own:
+                executor.start()
+            else:
+                SimpleExecutor.start(executor)
+                executor.wait_for(lambda: time.monotonic() > began + 0.3)
+            assert time.monotonic() - began < 0.8  # not at the next whole second
+            executor.kill()
+
+    def test_a_fork_cannot_wait_for_its_parents_command(self, port, run_program):
+        done = run_program("""
+            import os, sys
+            from weft.process import SimpleExecutor, TCPExecutor
+            executor = TCPExecutor(["sleep", "1000"], "127.0.0.1", int(sys.argv[1]), timeout=30)
+            SimpleExecutor.start(executor)
+            if os.fork() == 0:
+                try:
+                    executor.start()
+                except ChildProcessError as error:
+                    print(error, flush=True)
+                os._exit(0)
+            os.wait()
+            executor.kill()
+        """, str(port))
+        assert done.returncode == 0 and "No child processes" in done.stdout, done
+
     def test_waiting_costs_no_time_of_the_processor(self):
         executor = TCPExecutor(["sleep", "1000"], "127.0.0.1", 1, timeout=3)
         before = time.process_time()
