@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <linux/memfd.h>
 #include <spawn.h>
 #include <sys/socket.h>
@@ -53,6 +54,22 @@ class Descriptors {
   std::vector<int> held_;
 };
 
+// The Python package's, of which `folder` has the program; whichever Python it was installed for.
+std::string keeper_of_package(const std::string& folder) {
+  std::string pattern;
+  for (const char c : folder) {
+    if (strchr("*?[\\", c)) pattern += '\\';
+    pattern += c;
+  }
+  pattern += "/../lib/python3*/*-packages/weft/lib/weft-keeper";
+  glob_t found{};
+  std::string file;
+  if (glob(pattern.c_str(), 0, nullptr, &found) == 0 && access(found.gl_pathv[0], X_OK) == 0)
+    file = found.gl_pathv[0];
+  globfree(&found);
+  return file;
+}
+
 std::string find_keeper() {
   if (const char* given = getenv("WEFT_KEEPER"); given && *given) return given;
   Dl_info info{};
@@ -65,6 +82,7 @@ std::string find_keeper() {
        {"/weft-keeper", "/weft/weft-keeper", "/../lib/weft/weft-keeper", "/../keeper/weft-keeper",
         "/../../keeper/weft-keeper", "/../../../keeper/weft-keeper"})
     if (const std::string file = folder + place; access(file.c_str(), X_OK) == 0) return file;
+  if (std::string file = keeper_of_package(folder); !file.empty()) return file;
   return access(WEFT_KEEPER_INSTALLED, X_OK) == 0 ? WEFT_KEEPER_INSTALLED : "";
 }
 

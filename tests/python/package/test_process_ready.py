@@ -1,5 +1,6 @@
 """weft.process: readiness by several things at once, ports, pytest fixtures."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -118,6 +119,14 @@ def test_two(server, reserved_port):
 
 
 class TestFoundInReview:
+    def test_the_packages_program_finds_the_keeper(self):
+        program = os.path.join(sys.prefix, "bin", "weft")
+        clean = {name: value for name, value in os.environ.items() if name != "WEFT_KEEPER"}
+        done = subprocess.run([program, "exec", "--wait-output", "here", sys.executable, "-c", "import time; print('here', flush=True); "
+                               "time.sleep(1000)", "--", "echo", "done"], env=clean, capture_output=True, text=True,
+                              timeout=60, check=False)
+        assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
     def test_a_fork_elsewhere_does_not_hold_up_the_end(self, run_program):
         done = run_program("""
             import os, threading, time
