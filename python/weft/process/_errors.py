@@ -69,6 +69,8 @@ class AlreadyRunning(ExecutorError):
     __module__ = "weft.process"
 
     def __str__(self) -> str:
+        if self.executor.process is not None:
+            return f"Executor {self.executor} has been started already, by this executor: stop() it first"
         return (
             f"Executor {self.executor} seems to be already running: {self.executor._place()} is taken. End what is "
             "there, a former run perhaps, or use another place"

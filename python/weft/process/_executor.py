@@ -400,11 +400,11 @@ class Executor(SimpleExecutor):
 
     def pre_start_check(self) -> bool:
         """To be overridden: is something there already where the command would serve?"""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} needs a method pre_start_check(); return False to look at nothing")
 
     def after_start_check(self) -> bool:
         """To be overridden: is it ready? Called again and again."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} needs a method after_start_check(): is the command ready?")
 
     def start(self: ExecutorT) -> ExecutorT:
         """Start the command and wait until it is ready; returns the executor.

@@ -12,6 +12,7 @@ from urllib.parse import ParseResult, urlencode, urlparse
 from weft import _weft
 from weft._weft import Ready
 from weft.process._executor import Executor, SimpleExecutor
+from weft.process._ports import ReservedPort
 
 __all__ = [
     "HTTPExecutor",
@@ -50,15 +51,17 @@ class TCPExecutor(_Probing):
 
     __module__ = "weft.process"
 
-    def __init__(self, command: str | Sequence[str], host: str, port: int, **kwargs: Any) -> None:
+    def __init__(self, command: str | Sequence[str], host: str, port: int | ReservedPort, **kwargs: Any) -> None:
         """ValueError: the port is not 1 to 65535."""
         super().__init__(command, **kwargs)
+        if isinstance(port, ReservedPort):
+            port = int(port)
         if not isinstance(port, int) or not 0 < port < 65536:
-            raise ValueError(f"the port must be 1 to 65535, not {port!r}; weft.process.reserve_port() finds one")
+            raise ValueError(f"the port must be a number from 1 to 65535, not {port!r}; weft.process.reserve_port() finds one")
         if not host:
             raise ValueError("the host is empty: give a name or an address, as '127.0.0.1'")
         self.host = host
-        self.port = port
+        self.port: int = port
 
     def _place(self) -> str:
         return f"port {self.port} of {self.host}"

@@ -1,7 +1,7 @@
 """pytest fixtures: `pytest_plugins = ["weft.process.fixtures"]` in a conftest.py, or `-p weft.process.fixtures`.
 
 `reserved_port` and `reserve_ports` have ports that nobody else gets, also with pytest-xdist, whose workers are processes
-of their own. `service()` makes fixtures of executors.
+of their own. `service()` makes fixtures of executors. (PYTEST_DONT_REWRITE: it may be imported before it is a plugin.)
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def test_two(server, reserved_port):
 """
     for number in range(8):
         (tmp_path / f"test_{number}.py").write_text(test)
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *workers, tmp_path],
+    done = subprocess.run([sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", *workers, tmp_path],
                           capture_output=True, text=True, timeout=100, cwd=tmp_path, check=False)
     assert done.returncode == 0 and "16 passed" in done.stdout, done.stdout
 
