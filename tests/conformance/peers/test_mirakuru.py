@@ -24,6 +24,10 @@ DIFFERENT = {
     "test_stopping_children_of_stopped_process": "replaces mirakuru.base.processes_with_env, of which there is no need",
 }
 
+# By chance: it stops `sh -c false`, and expects that it did not end by itself before. In a loop mirakuru failed it 79
+# times of 100, and we did 72 times.
+RACES = {"test_stop_custom_exit_signal_context"}
+
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory):
@@ -44,7 +48,8 @@ def check(suite, **keywords):
     # COLUMNS: the tests look for paths in what ps writes, which cuts long lines.
     ours = suites.run(folder, plugin="stand_in_for_mirakuru", path=[suites.HERE / "stand_ins", needed], PATH=path,
                       COLUMNS="1000", **keywords)
-    assert {name.rpartition("::")[2].partition("[")[0] for name in ours.failed} == set(DIFFERENT), ours.output
+    failed = {name.rpartition("::")[2].partition("[")[0] for name in ours.failed}
+    assert failed - RACES == set(DIFFERENT), ours.output
     assert not ours.skipped
     assert len(ours.passed | ours.failed) == TESTS
     return ours
