@@ -54,7 +54,7 @@ ThreadStateCursor::ThreadStateCursor(const Python& python) noexcept : python_(py
 
 bool ThreadStateCursor::next(ThreadStateInfo& info) noexcept {
   const Layout* layout = python_.layout();
-  while (interpreter_ && steps_left_-- > 0) {
+  for (; interpreter_ && steps_left_ > 0; --steps_left_) {
     if (!state_) {
       if (!read_memory(interpreter_ + layout->interpreter_next, interpreter_)) return false;
       if (interpreter_) read_memory(interpreter_ + layout->interpreter_threads, state_);
@@ -62,6 +62,11 @@ bool ThreadStateCursor::next(ThreadStateInfo& info) noexcept {
     }
     const uintptr_t state = state_;
     state_ = 0;
+    if (state == marked_) break;
+    if (--until_mark_ == 0) {
+      marked_ = state;
+      until_mark_ = lap_ *= 2;
+    }
     if (read_state(*layout, state, info, state_)) return true;
   }
   return false;

@@ -32,8 +32,12 @@ class ThreadStateCursor {
   const Python& python_;
   uintptr_t interpreter_ = 0;
   uintptr_t state_ = 0;
-  // The lists are bent while we walk; a walk that ran in a circle would not end.
-  uint32_t steps_left_ = 4'000'000;
+  // The lists are bent while we walk, and a walk may get into a circle. It ends where a state comes again
+  // that was marked; ever later ones are, so one within the circle is at last (Brent, "An improved Monte
+  // Carlo factorization algorithm", 1980).
+  uintptr_t marked_ = 0;
+  uint32_t lap_ = 8, until_mark_ = lap_;
+  uint32_t steps_left_ = 4'000'000;  // should the list grow as fast as we walk
 };
 
 bool read_thread_state(const Python& python, uintptr_t state, ThreadStateInfo& info) noexcept;

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "embedded.hpp"
 #include "host/python_stack.hpp"
@@ -338,6 +339,22 @@ TEST_F(PythonStackTest, WildPointersDoNoHarm) {
     EXPECT_EQ(write_python_stack(python_, info, sink), 0);
     read_thread_state(python_, wild, info);
   }
+}
+
+// As a list may look while it is changed. It took 4,000,000 steps once, or ten seconds.
+TEST_F(PythonStackTest, AListThatRunsInACircleEnds) {
+  const Gil gil;  // nobody else looks at the list
+  const Layout& layout = *python_.layout();
+  const auto interpreter = reinterpret_cast<uintptr_t>(python_.api().interpreter_head());
+  const auto first = *reinterpret_cast<uintptr_t*>(interpreter + layout.interpreter_threads);
+  auto& next = *reinterpret_cast<uintptr_t*>(first + layout.state_next);
+  const uintptr_t former = std::exchange(next, first);
+  int steps = 0;
+  ThreadStateInfo info;
+  for (ThreadStateCursor cursor(python_); cursor.next(info);) ++steps;
+  next = former;
+  EXPECT_GE(steps, 1);
+  EXPECT_LT(steps, 100);
 }
 
 // As in a crash: on a small stack, in the middle of the interpreter.
