@@ -4,7 +4,9 @@
 #include <cerrno>
 #include <optional>
 #include <stdexcept>
+#include <tuple>
 
+#include "process/listeners.hpp"
 #include "weft/fiber.hpp"
 #include "weft/net/tcp.hpp"
 #include "weft/net/unix.hpp"
@@ -159,10 +161,12 @@ void check_host(const std::string& host, uint16_t port) {
 
 }  // namespace
 
-ProbeResult probe_tcp(const std::string& host, uint16_t port, std::chrono::nanoseconds limit) {
+ProbeResult probe_tcp(const std::string& host, uint16_t port, std::chrono::nanoseconds limit, bool again) {
   check_host(host, port);
   const Deadline deadline(limit);
   const std::string name = name_of(host, port);
+  if (again && nobody_listens(host.c_str(), port))
+    return {false, describe(name, make_error_code(std::errc::connection_refused))};
   const auto failure = words_of(name, limit, {}, [&] { connect(host, port, deadline); });
   return failure ? ProbeResult{false, *failure} : ProbeResult{true, name + " accepts connections"};
 }
@@ -180,8 +184,11 @@ ProbeResult probe_unix(const std::string& path, std::chrono::nanoseconds limit) 
   return failure ? ProbeResult{false, *failure} : ProbeResult{true, path + " accepts connections"};
 }
 
-ProbeResult probe_http(const HttpRequest& request, std::chrono::nanoseconds limit) {
+ProbeResult probe_http(const HttpRequest& request, std::chrono::nanoseconds limit, bool again) {
   check_request(request);
+  const auto& [host, port] = std::tie(request.url.host, request.url.port);
+  if (again && nobody_listens(host.c_str(), port))
+    return {false, describe(name_of(host, port), make_error_code(std::errc::connection_refused))};
   const Deadline deadline(limit);
   const HttpRequest* current = &request;
   HttpRequest next;

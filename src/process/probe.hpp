@@ -25,8 +25,10 @@ struct ProbeResult {
 };
 
 /// Does somebody take connections at `port` of `host`, a name or an address? Its addresses are tried as by
-/// net::TcpStream::connect(). The connection is closed at once.
-ProbeResult probe_tcp(const std::string& host, uint16_t port, std::chrono::nanoseconds limit);
+/// net::TcpStream::connect(). The connection is closed at once. `again`: one look of many, which may take the
+/// kernel's word for it that nobody listens.
+ProbeResult probe_tcp(const std::string& host, uint16_t port, std::chrono::nanoseconds limit,
+                      bool again = false);
 
 /// The same for a Unix stream socket: a path, or '@' and an abstract name.
 ProbeResult probe_unix(const std::string& path, std::chrono::nanoseconds limit);
@@ -35,6 +37,6 @@ ProbeResult probe_unix(const std::string& path, std::chrono::nanoseconds limit);
 /// response's header was read. Redirects that are followed, ten at most, are under the same limit.
 ///
 /// https needs libssl3 at run time: std::runtime_error if it is missing. REQUIRES: 128 KiB of stack.
-ProbeResult probe_http(const HttpRequest& request, std::chrono::nanoseconds limit);
+ProbeResult probe_http(const HttpRequest& request, std::chrono::nanoseconds limit, bool again = false);
 
 }  // namespace weft::process

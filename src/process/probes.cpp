@@ -4,7 +4,6 @@
 #include <cstring>
 #include <exception>
 #include <string>
-#include <tuple>
 
 #include "process/listeners.hpp"
 #include "process/pattern.hpp"
@@ -63,10 +62,6 @@ process::HttpRequest request_of(const HttpProbe& probe) {
   return request;
 }
 
-process::ProbeResult refused(const std::string& host, uint16_t port) {
-  return {false, process::name_of(host, port) + " refuses connections"};
-}
-
 std::chrono::nanoseconds span_of(Nanos limit) noexcept {
   return std::chrono::nanoseconds(std::max<Nanos>(limit, 0));
 }
@@ -74,10 +69,7 @@ std::chrono::nanoseconds span_of(Nanos limit) noexcept {
 }  // namespace
 
 Outcome probe_tcp(const char* host, uint16_t port, Nanos limit, ProbeAnswer& answer, bool again) noexcept {
-  return answer_by(answer, [&] {
-    return again && process::nobody_listens(host, port) ? refused(host, port)
-                                                        : process::probe_tcp(host, port, span_of(limit));
-  });
+  return answer_by(answer, [&] { return process::probe_tcp(host, port, span_of(limit), again); });
 }
 
 Outcome await_listener(Child* child, const char* host, uint16_t port, Nanos begin, Nanos longest, Nanos& next,
@@ -101,13 +93,8 @@ Outcome probe_unix(const char* path, Nanos limit, ProbeAnswer& answer) noexcept 
 }
 
 Outcome probe_http(const HttpProbe& probe, Nanos limit, ProbeAnswer& answer) noexcept {
-  return answer_by(answer, [&] {
-    const process::HttpRequest request = request_of(probe);
-    const auto& [host, port] = std::tie(request.url.host, request.url.port);
-    return probe.again && process::nobody_listens(host.c_str(), port)
-               ? refused(host, port)
-               : process::probe_http(request, span_of(limit));
-  });
+  return answer_by(answer,
+                   [&] { return process::probe_http(request_of(probe), span_of(limit), probe.again); });
 }
 
 }  // namespace weft::detail

@@ -15,10 +15,6 @@ using net::test::SilentListener;
 
 class ConnectProbe : public ProbeTest {};
 
-bool has_ipv6() {
-  return ::access("/proc/net/if_inet6", F_OK) == 0;
-}
-
 TEST_F(ConnectProbe, WhoListensIsReady) {
   net::TcpListener listener(Address::loopback());
   const uint16_t port = listener.local_address().port();

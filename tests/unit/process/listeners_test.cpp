@@ -10,10 +10,7 @@ namespace {
 
 using net::test::RefusingPort;
 
-class Listeners : public ProbeTest {
- protected:
-  static bool has_ipv6() { return ::access("/proc/net/if_inet6", F_OK) == 0; }
-};
+class Listeners : public ProbeTest {};
 
 TEST_F(Listeners, NobodyIsThereUntilSomebodyListens) {
   const RefusingPort refusing;

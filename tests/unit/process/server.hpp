@@ -1,6 +1,8 @@
 // What tests of the probes have in common: servers in fibers of the test, and probes on native threads.
 #pragma once
 
+#include <unistd.h>
+
 #include <functional>
 #include <string>
 #include <string_view>
@@ -17,7 +19,10 @@ using namespace std::chrono_literals;
 using namespace std::string_literals;
 using net::Address;
 
-class ProbeTest : public net::test::NetTest {};
+class ProbeTest : public net::test::NetTest {
+ protected:
+  static bool has_ipv6() { return ::access("/proc/net/if_inet6", F_OK) == 0; }
+};
 
 /// Serves one connection after the other in a fiber, until its end. What a handler throws of the network is
 /// the client's doing, and is passed over.
