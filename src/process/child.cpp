@@ -22,9 +22,15 @@ namespace sys = engine::sys;
 static_assert(static_cast<uint32_t>(ChildStage::kExecute) == static_cast<uint32_t>(Stage::kExecute));
 
 Child::Child(const Launched& launched, size_t kept_output) noexcept
-    : control_(*this), output_(*this, kept_output), errors_(*this, kept_output), keeper_(launched.keeper) {
+    : control_(*this),
+      keeper_end_(*this),
+      output_(*this, kept_output),
+      errors_(*this, kept_output),
+      keeper_(launched.keeper) {
   owner_ = static_cast<pid_t>(sys::call(SYS_getpid));
   control_.fd = launched.control;
+  // Where there is none, its socket has to do.
+  keeper_end_.fd = static_cast<int>(std::max(sys::call(SYS_pidfd_open, launched.keeper, 0), -1L));
   output_.fd = launched.output;
   errors_.fd = launched.errors;
   output_.exists = launched.output >= 0;
@@ -48,8 +54,8 @@ void Child::changed() noexcept {
 // Begins to watch. Without memory or a thread for that, the tree is killed: the keeper sees the end of its
 // socket.
 int Child::watch() noexcept {
-  for (Source* source :
-       {static_cast<Source*>(&control_), static_cast<Source*>(&output_), static_cast<Source*>(&errors_)}) {
+  Source* const sources[] = {&control_, &output_, &errors_, &keeper_end_};
+  for (Source* source : sources) {
     if (source->fd < 0) continue;
     references_.fetch_add(1, std::memory_order_relaxed);
     if (const int error = Watcher::add(*source)) {
@@ -109,6 +115,16 @@ bool Child::Control::ready() noexcept {
     if (event.what == What::kExited) return true;
   }
   child.lose_keeper();
+  release_child(&child);
+  return false;
+}
+
+// What it told last is read before the socket's end is seen.
+bool Child::Keeper::ready() noexcept {
+  {
+    Guard guard(child.lock_);  // while it is open, the number is that of the socket
+    if (child.control_open_) sys::call(SYS_shutdown, child.control_.fd, SHUT_RDWR);
+  }
   release_child(&child);
   return false;
 }
@@ -240,7 +256,7 @@ Child* start_child(const ChildRequest& request, Nanos deadline, ChildFailure& fa
 
 // What no watcher will close.
 void Child::give_up_unwatched() noexcept {
-  Source* const sources[] = {&control_, &output_, &errors_};
+  Source* const sources[] = {&control_, &output_, &errors_, &keeper_end_};
   int skip = watched_.load(std::memory_order_relaxed);
   if (skip > 0) end_child(this, SIGKILL, 0);
   for (Source* source : sources) {

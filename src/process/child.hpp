@@ -35,6 +35,12 @@ class Child {
     bool ready() noexcept override;
     Child& child;
   };
+  // The keeper itself, by a pidfd: a fork of the program may hold the other end of its socket.
+  struct Keeper final : process::Source {
+    explicit Keeper(Child& c) noexcept : child(c) {}
+    bool ready() noexcept override;
+    Child& child;
+  };
 
   friend Child* start_child(const ChildRequest&, Nanos, ChildFailure&, Outcome&) noexcept;
   friend void retain_child(Child*) noexcept;
@@ -60,6 +66,7 @@ class Child {
   const Stream& stream(int number) const noexcept { return number == 2 ? errors_ : output_; }
 
   Control control_;
+  Keeper keeper_end_;
   Stream output_, errors_;
   std::atomic<int> input_{-1};
   std::atomic<uint32_t> references_{1};

@@ -1,6 +1,8 @@
 // What a command starts ends with it, whoever ends, and however the processes detach themselves.
 #include <fcntl.h>
 #include <spawn.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 
 #include <csignal>
 #include <cstring>
@@ -252,6 +254,31 @@ TEST_F(TreeTest, AForkOfTheProgramThatLivesOnKeepsNobodyAlive) {
   expect_soon_dead(pids);
   EXPECT_TRUE(is_alive(fork_child));
   EXPECT_EQ(kill(fork_child, SIGKILL), 0);
+}
+
+// As a fork would that was made just when the keeper was started.
+TEST_F(TreeTest, AKeeperThatIsKilledIsNoticedThoughItsSocketIsHeld) {
+  constexpr int kControl = 3;  // the keeper's end
+  Executor executor("sleep 1000");
+  executor.start();
+  const pid_t command = executor.pid(), keeper = parent_of(command);
+  const int process = static_cast<int>(syscall(SYS_pidfd_open, keeper, 0));
+  ASSERT_GE(process, 0);
+  const int held = static_cast<int>(syscall(SYS_pidfd_getfd, process, kControl, 0));
+  if (held < 0 && (errno == EPERM || errno == ENOSYS)) {
+    close(process);
+    GTEST_SKIP() << "pidfd_getfd(2) is not allowed";
+  }
+  ASSERT_GE(held, 0);
+  int type = 0;
+  socklen_t size = sizeof type;
+  ASSERT_EQ(getsockopt(held, SOL_SOCKET, SO_TYPE, &type, &size), 0) << "no socket is at " << kControl;
+  ASSERT_EQ(kill(keeper, SIGKILL), 0);
+  EXPECT_EQ(executor.wait_for(20s), -SIGKILL);
+  EXPECT_THROW(executor.stop(), StopError);
+  expect_soon_dead({command});
+  close(held);
+  close(process);
 }
 
 // The fork child destroys its copy of the Executor: the command is not its own.
