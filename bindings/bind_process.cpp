@@ -14,6 +14,7 @@
 
 #include "process_object.hpp"
 #include "weft/detail/io.hpp"
+#include "weft/process/command.hpp"
 
 namespace weft::python {
 
@@ -97,7 +98,7 @@ class Child {
       limits.push_back({each.first, each.second.first, each.second.second});
     request.limits = limits.data();
     request.limit_count = limits.size();
-    start(request, file_text, folder_text);
+    start(request, file_text, folder_text, words);
   }
   ~Child() {
     if (!child_) return;
@@ -180,6 +181,11 @@ class Child {
     const uint64_t end = detail::child_output_end(child_, stream, first);
     return {first, end};
   }
+  std::string places() const {
+    char text[256];
+    detail::child_places(child_, text, sizeof text);
+    return text;
+  }
   bool has_stream(int stream) const { return detail::child_has_stream(child_, stream); }
 
   /// Writes all of it. Raises BrokenPipeError if nobody reads.
@@ -238,7 +244,8 @@ class Child {
     return true;
   }
 
-  void start(const detail::ChildRequest& request, const std::string& file, const std::string& folder) {
+  void start(const detail::ChildRequest& request, const std::string& file, const std::string& folder,
+             const std::vector<std::string>& words) {
     ensure_runtime_on_main();
     detail::ChildFailure failure;
     Outcome outcome = blocking([&] {
@@ -250,8 +257,8 @@ class Child {
       raise_outcome(outcome);
       nb::object name = nb::steal(PyUnicode_DecodeFSDefault(
           failure.stage == detail::ChildStage::kFolder ? folder.c_str() : file.c_str()));
-      PyObject* error =
-          PyObject_CallFunction(PyExc_OSError, "isO", failure.error, describe(failure).c_str(), name.ptr());
+      PyObject* error = PyObject_CallFunction(PyExc_OSError, "isO", failure.error,
+                                              describe(failure, words).c_str(), name.ptr());
       if (error) {
         PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error)), error);
         Py_DECREF(error);
@@ -260,12 +267,16 @@ class Child {
     }
     pid_ = detail::child_state(child_).pid;
   }
-  static std::string describe(const detail::ChildFailure& failure) {
+  static std::string describe(const detail::ChildFailure& failure, const std::vector<std::string>& words) {
     std::string text = strerror(failure.error);
     const auto stage = static_cast<size_t>(failure.stage);
     if (stage > 0 && stage < std::size(kStages)) text = std::string(kStages[stage]) + ": " + text;
     if (failure.stage == detail::ChildStage::kKeeper && failure.error == ENOENT)
       text += "; it is neither beside libweft.so nor named by WEFT_KEEPER: install Weft again";
+    if (failure.stage == detail::ChildStage::kExecute && failure.error == ENOENT)
+      if (const std::string word = process::shell_word(words); !word.empty())
+        text += " ('" + word + "' is for a shell: give shell=True" +
+                (word.find('=') == std::string::npos ? ")" : ", or the variable by envvars)");
     return text;
   }
   template <typename Done>
@@ -328,6 +339,7 @@ void add_processes(nb::module_& module) {
            nb::sig("def read(self, stream: int, position: int, size: int, timeout: float | None = None) -> "
                    "tuple[bytes, int, bool]"))
       .def("bounds", &Child::bounds, nb::arg("stream"))
+      .def("places", &Child::places)
       .def("has_stream", &Child::has_stream, nb::arg("stream"))
       .def("write", &Child::write, nb::arg("data"))
       .def("watch", &Child::watch, nb::arg("ready"), nb::keep_alive<0, 1>(),

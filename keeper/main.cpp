@@ -17,7 +17,7 @@
 #include <ctime>
 
 #include "command.hpp"
-#include "tree.hpp"
+#include "process/tree.hpp"
 
 namespace weft::process {
 
@@ -85,7 +85,7 @@ void Keeper::send_signal(int signal, Scope scope) {
   if (scope == Scope::kCommand && command_ > 0) kill(command_, signal);
   if (scope == Scope::kGroup && command_ > 0) kill(-command_, signal);
   if (scope == Scope::kTree || (scope == Scope::kGroup && command_ < 0))
-    for (const Process& process : descendants())
+    for (const Process& process : descendants(getpid()))
       if (scope == Scope::kTree || process.group == group_) signal_descendant(process.pid, signal);
 }
 
@@ -93,7 +93,7 @@ void Keeper::send_signal(int signal, Scope scope) {
 // haste.
 void Keeper::tell_rest() {
   rest_told_ = true;
-  for (const Process& process : descendants()) {
+  for (const Process& process : descendants(getpid())) {
     if (process.group == told_group_) continue;
     signal_descendant(process.pid, end_signal_);
     signal_descendant(process.pid, SIGCONT);
@@ -143,7 +143,7 @@ bool Keeper::listen(int timeout) {
 // One round of killing: all are stopped first, so that none forks while the others are looked for.
 void Keeper::kill_round() {
   if (command_ > 0) kill(-command_, SIGKILL);
-  const std::vector<Process> family = descendants();
+  const std::vector<Process> family = descendants(getpid());
   for (const Process& process : family) signal_descendant(process.pid, SIGSTOP);
   int failed = 0, error = 0, which = 0;
   for (const Process& process : family)

@@ -7,10 +7,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <new>
+#include <string>
 
 #include "fiber/sys.hpp"
 #include "net/wait.hpp"
+#include "process/places.hpp"
 #include "weft/detail/io.hpp"
 
 namespace weft::detail {
@@ -302,6 +305,20 @@ uint32_t child_changes(const Child* child) noexcept {
 Outcome await_child(Child* child, uint32_t seen, Nanos deadline, uint8_t flags) noexcept {
   return await(&child->changes_, deadline, flags, "await_child",
                [&]() noexcept { return child->changes_.load(std::memory_order_acquire) != seen; });
+}
+
+void child_places(const Child* child, char* text, size_t size) noexcept {
+  size_t used = 0;
+  if (const ChildState state = child_state(child); !state.gone && !state.foreign) try {
+      for (const std::string& place : listening_places(child->keeper_)) {
+        const size_t wanted = place.size() + (used ? 2 : 0);
+        if (used + wanted >= size) break;
+        used +=
+            static_cast<size_t>(snprintf(text + used, size - used, "%s%s", used ? ", " : "", place.c_str()));
+      }
+    } catch (const std::exception&) {  // no memory
+    }
+  text[used] = 0;
 }
 
 int signal_child(Child* child, int signal, ChildScope scope) noexcept {

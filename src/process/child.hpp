@@ -48,6 +48,7 @@ class Child {
   friend ChildState child_state(const Child*) noexcept;
   friend uint32_t child_changes(const Child*) noexcept;
   friend Outcome await_child(Child*, uint32_t, Nanos, uint8_t) noexcept;
+  friend void child_places(const Child*, char*, size_t) noexcept;
   friend int signal_child(Child*, int, ChildScope) noexcept;
   friend void end_child(Child*, int, Nanos) noexcept;
   friend size_t read_child(const Child*, int, uint64_t&, char*, size_t, bool&) noexcept;

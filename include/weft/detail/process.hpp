@@ -91,6 +91,10 @@ WEFT_API uint32_t child_changes(const Child* child) noexcept;
 /// Waits until something has happened since `seen`.
 WEFT_API Outcome await_child(Child* child, uint32_t seen, Nanos deadline, uint8_t flags) noexcept;
 
+/// Where its processes accept TCP connections, as "127.0.0.1:8000, [::]:8001"; "": nowhere, or it is gone.
+/// Cut off at `size`, which counts the NUL. Reads /proc: some milliseconds.
+WEFT_API void child_places(const Child* child, char* text, size_t size) noexcept;
+
 /// 0 or an errno; ESRCH: there is nothing to be signalled any more; EAGAIN: too many signals wait to be sent.
 WEFT_API int signal_child(Child* child, int signal, ChildScope scope) noexcept;
 /// Sends `signal` to the group and then to what the command leaves behind; after `grace` nanoseconds SIGKILL

@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "weft/process/command.hpp"
 #include "weft/process/detail.hpp"
 #include "weft/process/options.hpp"
 
@@ -141,7 +142,8 @@ inline std::string describe_span(Nanos span) {
 }
 
 /// What was not to be done, and what to do about it.
-inline std::string describe(const ChildFailure& failure, const std::string& file, const Options& options) {
+inline std::string describe(const ChildFailure& failure, const std::vector<std::string>& words,
+                            const Options& options) {
   const std::string why = std::system_category().message(failure.error);
   const auto text = [&](const std::string& what, const std::string& advice) {
     return "could not be started: " + what + ": " + why + (advice.empty() ? "" : ". " + advice);
@@ -167,12 +169,15 @@ inline std::string describe(const ChildFailure& failure, const std::string& file
     case ChildStage::kFolder:
       return text("Options::cwd '" + options.cwd + "'", "");
     default:
-      return text("'" + file + "'",
-                  failure.error == ENOENT
-                      ? "It, or the interpreter in its first line, is not there, nor in a folder of PATH"
-                  : failure.error == EACCES ? "Is it executable?"
-                                            : "");
+      break;
   }
+  const std::string file = "'" + words.front() + "'";
+  if (failure.error == EACCES) return text(file, "Is it executable?");
+  if (failure.error != ENOENT) return text(file, "");
+  if (const std::string word = shell_word(words); !word.empty())
+    return text(file, "'" + word +
+                          "' is for a shell, and no shell is asked: set Options::shell, or give sh -c '...'");
+  return text(file, "It, or the interpreter in its first line, is not there, nor in a folder of PATH");
 }
 
 }  // namespace weft::process::detail

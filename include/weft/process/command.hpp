@@ -1,7 +1,9 @@
 // Command: what is to be executed, as words or as a line.
 #pragma once
 
+#include <algorithm>
 #include <initializer_list>
+#include <iterator>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -55,6 +57,25 @@ inline std::vector<std::string> split_words(std::string_view line) {
                                 " has no end; expected a closing one");
   if (in_word) words.push_back(std::move(word));
   return words;
+}
+
+/// The first of the `words` that only a shell understands, as "&&", "2>&1", "cd" or "PORT=8000" at the
+/// beginning; none: "".
+inline std::string shell_word(const std::vector<std::string>& words) {
+  static constexpr std::string_view kOperators[] = {"&&", "||", "|", ";", "&", "<", ">", ">>", "2>", "2>&1"};
+  static constexpr std::string_view kOwn[] = {"cd",    "exec", "export", "source", ".",   "set",
+                                              "unset", "trap", "ulimit", "umask",  "eval"};
+  const auto is_in = [](const auto& list, const std::string& word) {
+    return std::find(std::begin(list), std::end(list), word) != std::end(list);
+  };
+  if (words.empty()) return {};
+  const std::string& first = words.front();
+  const size_t equals = first.find('=');
+  const bool assigns = equals != std::string::npos && equals > 0 && first.find('/') > equals;
+  if (assigns || is_in(kOwn, first)) return first;
+  const auto found = std::find_if(words.begin(), words.end(),
+                                  [&](const std::string& word) { return is_in(kOperators, word); });
+  return found == words.end() ? std::string() : *found;
 }
 
 /// A command: its words, the file to execute first; or a line, which is split by split_words(), or run by a

@@ -177,8 +177,7 @@ class Executor {
       throw StartTimeout(name_, "was not executed in time: raise Options::timeout", "", "");
     if (!child) {
       detail::raise(outcome);
-      throw NotStarted(name_, detail::describe(failure, arguments_.front(), options_), failure.error,
-                       failure.stage);
+      throw NotStarted(name_, detail::describe(failure, arguments_, options_), failure.error, failure.stage);
     }
     child_ = detail::ChildRef::adopt(child);
     stopped_ = told_end_ = false;
@@ -228,11 +227,14 @@ class Executor {
   }
   [[noreturn]] void fail_late(const detail::Watch& watch) {
     const std::optional<int> code = exit_code();
+    char places[256];
+    detail::child_places(child_.get(), places, sizeof places);
     kill_quietly();
     throw StartTimeout(
         name_,
         "was not ready after " + detail::describe_span(options_.timeout.count()) + ": " + watch.seen() +
             (code ? "; the command itself had exited with 0, as daemons do" : "; it was still running") +
+            (*places ? std::string(", and listened at ") + places : "") +
             ". Raise Options::timeout if it needs longer",
         watch.seen(), last_output());
   }

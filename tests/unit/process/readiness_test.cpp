@@ -171,6 +171,33 @@ TEST_F(ReadinessTest, ATimeoutEndsTheTree) {
   EXPECT_FALSE(is_alive(executor.pid()));
 }
 
+TEST_F(ReadinessTest, ACommandThatListensElsewhereIsSaidSo) {
+  Port asked, bound;
+  Options options;
+  options.timeout = 3s;
+  options.shell = true;
+  // A process of its own, in a session of its own, with a socket that does not listen besides.
+  const std::string program =
+      "import socket, time\nlazy = socket.socket(); lazy.bind(('127.0.0.1', 0))\n"
+      "four = socket.create_server(" +
+      bound.in_python() +
+      ")\n"
+      "print('listens', flush=True); time.sleep(1000)";
+  Executor executor(
+      "setsid python3 -c \"" + program + "\" & wait", options,
+      Readiness::all({Readiness::tcp("127.0.0.1", asked.number()), Readiness::output("listens")}));
+  try {
+    executor.start();
+    FAIL() << "it was ready";
+  } catch (const StartTimeout& failure) {
+    const std::string text = failure.what();
+    EXPECT_NE(text.find(" refuses connections; it was still running, and listened at 127.0.0.1:" +
+                        std::to_string(bound.number()) + ". Raise"),
+              std::string::npos)
+        << text;
+  }
+}
+
 TEST_F(ReadinessTest, AllAndAny) {
   int asked = 0;
   const auto third = Readiness::custom([&] { return ++asked >= 3; }, "the third");

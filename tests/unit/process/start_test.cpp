@@ -67,6 +67,22 @@ TEST_F(StartTest, WhatCannotBeExecutedSaysAtWhatItFailed) {
   });
 }
 
+TEST_F(StartTest, WhatIsForAShellIsNamed) {
+  const auto words = [](const char* line) {
+    try {
+      Executor(line).start();
+    } catch (const NotStarted& failure) {
+      return std::string(failure.what());
+    }
+    return std::string("it was started");
+  };
+  EXPECT_NE(words("cd / && sleep 1000").find("'cd' is for a shell"), std::string::npos) << words("cd /");
+  EXPECT_NE(words("PORT=1 sleep 1000").find("'PORT=1' is for a shell"), std::string::npos);
+  EXPECT_NE(words("/nowhere/server 2>&1").find("'2>&1' is for a shell"), std::string::npos);
+  EXPECT_NE(words("/nowhere/server --a=b").find("nor in a folder of PATH"), std::string::npos);
+  EXPECT_NE(words("/nowhere/a=b").find("nor in a folder of PATH"), std::string::npos);
+}
+
 // In PATH, one that may not be executed is passed over; if there is no other, it is the reason.
 TEST_F(StartTest, PathIsSearchedToItsEnd) {
   Folder first, second;

@@ -1,4 +1,4 @@
-#include "tree.hpp"
+#include "process/tree.hpp"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -50,7 +50,7 @@ bool descends_from_caller(pid_t pid) {
 
 }  // namespace
 
-std::vector<Process> descendants() {
+std::vector<Process> descendants(pid_t ancestor) {
   std::vector<Process> all;
   DIR* const folder = opendir("/proc");
   if (!folder) return {};
@@ -60,7 +60,7 @@ std::vector<Process> descendants() {
   }
   closedir(folder);
   std::sort(all.begin(), all.end(), [](const Process& a, const Process& b) { return a.parent < b.parent; });
-  std::vector<pid_t> family{getpid()};
+  std::vector<pid_t> family{ancestor};
   std::vector<Process> alive;
   for (size_t i = 0; i < family.size(); ++i) {
     auto child =

@@ -1,5 +1,6 @@
-// What descends from the keeper. It is a subreaper: a process whose parent ends becomes its child, so
-// whatever the command started, however it detached itself, is in the tree until it ends.
+// What descends from a process. A keeper is a subreaper: a process whose parent ends becomes its child, so
+// whatever the command started, however it detached itself, is in the keeper's tree until it ends. Of both
+// the keeper and the library: plain libc only.
 #pragma once
 
 #include <sys/types.h>
@@ -14,8 +15,8 @@ struct Process {
   long threads;
 };
 
-/// All that descends from the calling process and has not ended, as of now. Without /proc: nothing.
-std::vector<Process> descendants();
+/// All that descends from `ancestor` and has not ended, as of now. Without /proc: nothing.
+std::vector<Process> descendants(pid_t ancestor);
 
 /// Sends `signal` to `pid` if that still descends from the caller, whatever became of the number meanwhile.
 /// Returns 0 or an errno; ESRCH: it does not.
