@@ -86,17 +86,17 @@ void ExecCommand::add_waits() {
 }
 
 void ExecCommand::add_requests() {
-  own(add_text("--status", "PATTERN", "With --wait-http: the status is to match, as in '^(2..|404)$'",
+  ask(add_text("--status", "PATTERN", "With --wait-http: the status is to match, as in '^(2..|404)$'",
                [&](const std::string& value) { http_.status = value; }));
-  own(add_text("--method", "METHOD", "With --wait-http: instead of GET",
+  ask(add_text("--method", "METHOD", "With --wait-http: instead of GET",
                [&](const std::string& value) { http_.method = value; }));
-  own(add_text("--header", "'NAME: VALUE'", "With --wait-http: sent along; may be given again",
+  ask(add_text("--header", "'NAME: VALUE'", "With --wait-http: sent along; may be given again",
                [&](const std::string& value) { http_.headers.push_back(process::parse_header(value)); }));
-  own(app_.add_flag_callback(
+  ask(app_.add_flag_callback(
       "--insecure", [&] { http_.verify = false; }, "With --wait-http: any certificate will do"));
-  own(add_text("--ca-file", "FILE", "With --wait-http: whom to believe certificates, instead of the system's",
+  ask(add_text("--ca-file", "FILE", "With --wait-http: whom to believe certificates, instead of the system's",
                [&](const std::string& value) { http_.ca_file = value; }));
-  own(app_.add_flag("--follow", http_.follow_redirects, "With --wait-http: go where a redirection leads"));
+  ask(app_.add_flag("--follow", http_.follow_redirects, "With --wait-http: go where a redirection leads"));
 }
 
 void ExecCommand::add_services() {
@@ -121,7 +121,32 @@ void ExecCommand::add_services() {
   app_.add_flag("--check", check_, "With --file: only check it, and print the order of the services");
 }
 
+void ExecCommand::check_waits() const {
+  const bool asks =
+      std::any_of(waits_.begin(), waits_.end(), [](const auto& wait) { return wait.first == "--wait-http"; });
+  for (const CLI::Option* option : asks_)
+    if (option->count() > 0 && !asks)
+      throw std::invalid_argument(option->get_name() + " is for --wait-http URL, which is not given");
+  if (any_ && waits_.empty())
+    throw std::invalid_argument("--any is for several --wait-..., and none is given");
+}
+
+// They are the service's then, which may even know them.
+void ExecCommand::warn_of_misplaced_waits(const std::vector<std::string>& words) const {
+  if (exec_.voice.quiet) return;
+  for (const std::string& word : words)
+    for (const CLI::Option* option : own_)
+      if (const std::string name = option->get_name();
+          name.starts_with("--wait-") && (word == name || word.starts_with(name + "="))) {
+        std::cerr << "weft exec: " << name << " stands behind " << words.front()
+                  << ", so it is that one's; options of weft exec come before the service\n";
+        return;
+      }
+}
+
 process::Service ExecCommand::service(const std::vector<std::string>& words) const {
+  check_waits();
+  warn_of_misplaced_waits(words);
   process::Service service;
   service.name = std::filesystem::path(words.front()).filename();
   service.command = process::Command(words);

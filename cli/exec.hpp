@@ -27,13 +27,20 @@ class ExecCommand {
   CLI::Option* add_text(const char* name, const char* type, const char* help,
                         std::function<void(const std::string&)> take);
   void own(CLI::Option* option) { own_.push_back(option); }
+  void ask(CLI::Option* option) {
+    own(option);
+    asks_.push_back(option);
+  }
+  void check_waits() const;
+  void warn_of_misplaced_waits(const std::vector<std::string>& words) const;
 
   process::Service service(const std::vector<std::string>& words) const;
   int run_file(const std::vector<std::string>& command);
   int run_words(const std::vector<std::string>& words);
 
   CLI::App& app_;
-  std::vector<CLI::Option*> own_;  // which a file says itself
+  std::vector<CLI::Option*> own_;   // which a file says itself
+  std::vector<CLI::Option*> asks_;  // of these, those about a request
   std::vector<std::pair<std::string, std::string>> waits_;
   process::HttpOptions http_;
   process::Options options_ = process::service_options();

@@ -266,7 +266,11 @@ int Session::run_command() {
 }
 
 int Session::run_until_end() {
-  voice_.note(members_.size() == 1 ? "ready" : "ready: " + names({State::kReady}));
+  voice_.note(members_.size() == 1
+                  ? "ready; there is no command, so it runs until it ends, or Ctrl-C is pressed"
+                  : "ready: " + names({State::kReady}) +
+                        "; there is no command, so they run until one fails, all have ended, or "
+                        "Ctrl-C is pressed");
   const auto has_ended = [](const auto& member) { return member->state == State::kEnded; };
   if ((last_code_ && *last_code_ != 0) || std::all_of(members_.begin(), members_.end(), has_ended))
     over_.set();

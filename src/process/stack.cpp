@@ -242,8 +242,12 @@ Parser::Parsed Parser::service(const toml::key& name, const toml::node& node) co
   HttpOptions http;
   for (const Entry& entry : entries_of(*table)) {
     const std::string key(entry.key->str());
-    if (take_option(parsed, key, *entry.value) || take_http(http, key, *entry.value) || kWaits.contains(key))
+    if (take_http(http, key, *entry.value)) {
+      if (!table->contains("wait-http"))
+        fail(entry.key->source().begin, key + " is for wait-http, which this service does not have");
       continue;
+    }
+    if (take_option(parsed, key, *entry.value) || kWaits.contains(key)) continue;
     fail(entry.key->source().begin,
          quoted(key) +
              " is no key of a service; expected command, wait-port, wait-http, wait-output, "
@@ -254,6 +258,16 @@ Parser::Parsed Parser::service(const toml::key& name, const toml::node& node) co
   if (!command)
     fail(parsed.where, "service." + service.name + " has no command; expected command = [\"server\", ...]");
   take_waits(*table, http, service);
+  if (const toml::node* const any = table->get("any"); any && !service.readiness.condition())
+    fail(any->source().begin, "any is for several wait-..., and there is none");
+  if (command->is_string() && !service.options.shell)
+    if (const std::string word = shell_word(checked(*command, "service." + service.name,
+                                                    [&] { return split_words(**command->as_string()); }));
+        !word.empty())
+      fail(command->source().begin,
+           "command: " + quoted(word) +
+               " is for a shell; expected shell = true beside it, or a list of words, "
+               "which are passed as they are");
   checked(*command, "service." + service.name,
           [&] { return Executor(service.command, service.options, service.readiness).pid(); });
   return parsed;

@@ -22,6 +22,9 @@ def test_the_command_runs_once_the_port_is_open_and_its_code_is_returned(weft, p
     assert not accepts(port)
 
 
+READY = "weft exec: ready; there is no command, so it runs until it ends, or Ctrl-C is pressed\n"
+
+
 def accepts(port):
     try:
         socket.create_connection(("127.0.0.1", port)).close()
@@ -203,6 +206,9 @@ def test_a_command_that_a_signal_ends(weft, number):
     ["exec", "--stop-signal", "FOO", "server"],
     ["exec", "--env", "=x", "server"],
     ["exec", "--header", "x", "server"],
+    ["exec", "--wait-port", "80", "--status", "200", "server"],
+    ["exec", "--insecure", "server"],
+    ["exec", "--any", "server"],
     ["exec", "--only", "x", "server"],
     ["exec", "--check", "server"],
     ["exec", "--bogus", "server"],
@@ -214,6 +220,20 @@ def test_wrong_usage(weft, arguments):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 2
     assert "Usage: weft exec" in done.stderr
+
+
+def test_waits_behind_the_service_are_warned_of(weft):
+    service = ["sh", "-c", "exec sleep 1000", "--wait-port=80"]
+    done = weft("exec", *service, "--", "echo", "--wait-port", "80")
+    assert done.returncode == 0
+    assert re.fullmatch(r"weft exec: --wait-port stands behind sh, so it is that one's; .*\n", done.stderr)
+    assert weft("exec", "--quiet", *service, "--", "true").stderr == ""
+
+
+def test_words_for_a_shell_are_named(weft):
+    done = weft("exec", "cd", "/", "--", "true")
+    assert done.returncode == 125
+    assert "'cd' is for a shell, and no shell is asked: set shell, or give sh -c" in done.stderr
 
 
 def test_help_lists_every_option_and_weft_help_lists_exec(weft):
@@ -263,7 +283,7 @@ def test_a_service_that_ends_meanwhile_is_told_once_and_the_command_goes_on(weft
 
 def test_without_a_command_it_says_ready_and_returns_the_services_code(weft, port):
     done = weft("exec", *python("raise SystemExit(6)"))
-    assert (done.returncode, done.stderr) == (6, "weft exec: ready\n")
+    assert (done.returncode, done.stderr) == (6, READY)
     assert weft("exec", "--quiet", "sh", "-c", "kill -9 $$").returncode == 137
 
 
@@ -351,7 +371,7 @@ def test_a_signal_while_a_service_starts(start_errors):
 def test_a_signal_ends_a_service_without_a_command(start_errors):
     mark = marked()
     process = start_errors("exec", "--wait-output", "up", *TREE, env=mark)
-    assert process.first_line == "weft exec: ready\n"
+    assert process.first_line == READY
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 143  # by what stops services
     assert not alive(mark)
@@ -362,7 +382,7 @@ def test_a_second_sigint_skips_the_grace(start_errors):
                      "print('up', flush=True)\nwhile True: time.sleep(1000)")
     process = start_errors("exec", "--grace", "1000", "--show-output", "--wait-output", "up", *service)
     # Who reads the output and who says "ready" are two.
-    assert "weft exec: ready\n" in (process.first_line, process.stderr.readline())
+    assert READY in (process.first_line, process.stderr.readline())
     process.send_signal(signal.SIGINT)
     assert process.stderr.readline().endswith("| I stay\n")
     process.send_signal(signal.SIGINT)
