@@ -53,10 +53,27 @@ def _end_all() -> None:
             pass
 
 
-def _seconds(name: str, value: float | None, least: float = 0) -> float | None:
+def seconds_of(name: str, value: float | None, least: float = 0) -> float | None:
     if value is not None and not value >= least:
         raise ValueError(f"{name} must be {least} or more seconds, not {value!r}")
     return value
+
+
+def _signal(name: str, value: int) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"{name} must be a signal's number, as signal.SIGINT, not {value!r}")
+    if not 0 < value < signal.NSIG:
+        raise ValueError(f"{name} must be a signal's number, 1 to {signal.NSIG - 1}, not {value!r}")
+    return value
+
+
+def _variables(given: Mapping[str, str]) -> dict[str, str]:
+    for name, value in given.items():
+        if not isinstance(name, (str, bytes)) or not name or "=" in os.fsdecode(name):
+            raise ValueError(f"envvars: {name!r} cannot be a variable's name: that is text without '='")
+        if not isinstance(value, (str, bytes, os.PathLike)):
+            raise TypeError(f"envvars: the value of {name} must be text, not {value!r}: give {str(value)!r}")
+    return dict(given)
 
 
 class SimpleExecutor:
@@ -119,15 +136,15 @@ class SimpleExecutor:
             timeout = float("inf")
         self._timeout = timeout
         self._sleep = sleep
-        self._grace = _seconds("grace", grace)
-        _seconds("timeout", timeout)
-        _seconds("sleep", sleep)
+        self._grace = seconds_of("grace", grace)
+        seconds_of("timeout", timeout)
+        seconds_of("sleep", sleep)
         self._cwd = cwd
         self._shell = shell
-        self._stop_signal = stop_signal
-        self._kill_signal = kill_signal
+        self._stop_signal = _signal("stop_signal", stop_signal)
+        self._kill_signal = _signal("kill_signal", kill_signal)
         self._expected_returncode = expected_returncode
-        self._envvars = dict(envvars or {})
+        self._envvars = _variables(envvars or {})
         self._stdin, self._stdout, self._stderr = stdin, stdout, stderr
         self._additional_popen_kwargs = dict(popen_kwargs or {})
         self._popen = options_of(self._additional_popen_kwargs)
@@ -257,7 +274,7 @@ class SimpleExecutor:
         """
         if self.process is None:
             return self
-        sig = self._stop_signal if stop_signal is None else stop_signal
+        sig = self._stop_signal if stop_signal is None else _signal("stop_signal", stop_signal)
         grace = self._grace if self._grace is not None else min(self._timeout, _STOP_GRACE)
         code, killed = self._end(sig, grace)
         if expected_returncode is None:
@@ -286,7 +303,7 @@ class SimpleExecutor:
         process = self.process
         if process is None:
             return self
-        sig = self._kill_signal if sig is None else sig
+        sig = self._kill_signal if sig is None else _signal("sig", sig)
         grace = 0.0 if sig == signal.SIGKILL else _STOP_GRACE if self._grace is None else self._grace
         if wait:
             self._end(sig, grace)
@@ -363,6 +380,8 @@ class SimpleExecutor:
 
     def _timed_out(self) -> TimeoutExpired:
         process = self.process
+        if process is not None and (places := process._child.places()):
+            self._seen += f"{'; ' if self._seen else ''}the command listens at {places}"
         if process is not None and process.poll() == 0:
             return ExitedBeforeReady(self, self._timeout, self._seen)
         return TimeoutExpired(self, self._timeout, self._seen)

@@ -7,11 +7,11 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
-from urllib.parse import ParseResult, urlencode, urlparse
+from urllib.parse import ParseResult, urlencode, urlparse, urlunparse
 
 from weft import _weft
 from weft._weft import Ready
-from weft.process._executor import Executor, SimpleExecutor
+from weft.process._executor import Executor, SimpleExecutor, seconds_of
 from weft.process._ports import ReservedPort
 
 __all__ = [
@@ -151,6 +151,7 @@ class HTTPExecutor(TCPExecutor):
         method: str = "HEAD",
         payload: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        request_timeout: float | None = None,
         *,
         redirects: bool = False,
         verify: bool = True,
@@ -159,7 +160,8 @@ class HTTPExecutor(TCPExecutor):
     ) -> None:
         """`status`: a number, or a regular expression for its three digits.
 
-        `payload`: sent as a form. `redirects`: follow them. `verify`: check a server's certificate (https), by
+        `payload`: sent as a form. `request_timeout`: seconds that one request may take before the next is made (default: one,
+        then as many as have been waited already). `redirects`: follow them. `verify`: check a server's certificate (https), by
         `ca_file` or the system's authorities. ValueError: the URL, status or headers are wrong.
         """
         self.url: ParseResult = urlparse(url)
@@ -175,6 +177,7 @@ class HTTPExecutor(TCPExecutor):
         self.method = method
         self.payload = payload
         self.headers = headers
+        self._request_timeout = seconds_of("request_timeout", request_timeout) or float("inf")
         super().__init__(command, host=self.url.hostname, port=port, **kwargs)
         self._redirects, self._verify, self._ca_file = redirects, verify, ca_file
         self._request = self._make_request()
@@ -186,7 +189,7 @@ class HTTPExecutor(TCPExecutor):
             fields["Content-Type"] = "application/x-www-form-urlencoded"
         host = f"[{self.host}]" if ":" in self.host else self.host
         user = self.url.netloc.rpartition("@")[0]
-        target = (self.url.path or "/") + (f"?{self.url.query}" if self.url.query else "")
+        target = urlunparse(("", "", self.url.path or "/", self.url.params, self.url.query, ""))
         return _weft._HttpProbe(
             f"{self.url.scheme}://{user + '@' if user else ''}{host}:{self.port}{target}",
             self.method,
@@ -205,7 +208,13 @@ class HTTPExecutor(TCPExecutor):
 
     def after_start_check(self) -> bool:
         """Is a request answered as hoped for?"""
-        return self._saw(self._request.probe(self._limit()))
+        return self._saw(self._request.probe(self._request_limit()))
+
+    def _request_limit(self) -> float:
+        if self._request_timeout == float("inf"):
+            return self._limit()
+        left = float("inf") if self._endtime is None else self._endtime - time.monotonic()
+        return max(0.001, min(left, self._request_timeout))
 
 
 class ReadinessExecutor(_Probing):

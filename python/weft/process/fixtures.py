@@ -28,10 +28,16 @@ def service(make: Callable[..., E], *, scope: Scope = "function", name: str | No
     assigned to. If the command ended meanwhile with an error, that is raised at the end, with what it wrote.
 
         database = service(lambda tmp_path_factory, reserve_ports: ..., scope="session")
+
+    TypeError: `make` cannot be called; or, when the fixture is used, it did not return an executor.
     """
+    if not callable(make):
+        raise TypeError(f"service() takes a function that returns an executor, not {make!r}: as service(lambda: TCPExecutor(...))")
 
     def run(**values: Any) -> Iterator[E]:
         executor = make(**values)
+        if not isinstance(executor, SimpleExecutor):
+            raise TypeError(f"{run.__name__}: what service() was given must return an executor that is not started, not {executor!r}")
         with executor:
             yield executor
 

@@ -30,6 +30,7 @@ from weft.process import (
     UnixSocketExecutor,
     listening_socket,
 )
+from weft.process.fixtures import service
 
 
 class TestStarting:
@@ -109,6 +110,15 @@ connection.sendall(b"served")
             SimpleExecutor(command).start()
         assert caught.value.filename == command[0]
 
+    @pytest.mark.parametrize("command, words", [
+        ("cd / && sleep 1000", r"\('cd' is for a shell: give shell=True\)"),
+        ("PORT=1 sleep 1000", r"\('PORT=1' is for a shell: give shell=True, or the variable by envvars\)"),
+        ("/no/such/program --port=1", r"cannot be executed: No such file or directory: "),
+    ])
+    def test_what_is_for_a_shell_is_named(self, command, words):
+        with pytest.raises(FileNotFoundError, match=words):
+            SimpleExecutor(command).start()
+
     def test_a_folder_that_is_not_there(self):
         with pytest.raises(FileNotFoundError, match="working directory") as caught:
             SimpleExecutor(["true"], cwd="/no/such/folder").start()
@@ -132,10 +142,36 @@ connection.sendall(b"served")
         (lambda: OutputExecutor("true", r"\N{DIGIT ONE}"), "at position"),
         (lambda: SimpleExecutor("true", popen_kwargs={"preexec_fn": print}), "umask, user, group or limits"),
         (lambda: SimpleExecutor("true", popen_kwargs={"close_fds": False}), "pass_fds"),
+        (lambda: SimpleExecutor("true", popen_kwargs={"start_new_session": False}), "a session of its own"),
+        (lambda: SimpleExecutor("true", stop_signal=0), "stop_signal must be a signal's number, 1 to 64, not 0"),
+        (lambda: SimpleExecutor("true", kill_signal=65), "kill_signal must be a signal's number, 1 to 64, not 65"),
+        (lambda: SimpleExecutor("true", envvars={"A=B": "1"}), "'A=B' cannot be a variable's name"),
+        (lambda: SimpleExecutor("true", envvars={1: "1"}), "1 cannot be a variable's name"),
+        (lambda: HTTPExecutor("true", "http://x", request_timeout=-1), "request_timeout must be 0 or more"),
     ])
     def test_bad_input(self, make, error):
         with pytest.raises(ValueError, match=error):
             make()
+
+    @pytest.mark.parametrize("make, error", [
+        (lambda: SimpleExecutor("true", stop_signal="INT"), "stop_signal must be a signal's number, as signal.SIGINT, not 'INT'"),
+        (lambda: SimpleExecutor("true", envvars={"A": 1}), "the value of A must be text, not 1: give '1'"),
+        (lambda: service(TCPExecutor), None),
+        (lambda: service(SimpleExecutor("true")), "takes a function that returns an executor"),
+    ])
+    def test_values_of_another_type(self, make, error):
+        if error is None:
+            make()
+            return
+        with pytest.raises(TypeError, match=error):
+            make()
+
+    def test_a_signal_that_stop_and_kill_do_not_take(self):
+        with SimpleExecutor(["sleep", "1000"]) as executor:
+            for end in (lambda: executor.stop("INT"), lambda: executor.kill(sig="KILL")):
+                with pytest.raises(TypeError, match="must be a signal's number"):
+                    end()
+                assert executor.running()
 
     def test_an_argument_that_popen_does_not_have(self):
         with pytest.raises(TypeError, match="no argument 'colour'"):
@@ -265,6 +301,32 @@ class TestReadiness:
         executor = HTTPExecutor(python(SERVER, port), f"http://127.0.0.1:{port}/500", timeout=2)
         with pytest.raises(TimeoutExpired, match="500"):
             executor.start()
+
+    def test_one_that_listens_elsewhere_is_told_where(self, port):
+        with listening_socket() as elsewhere:
+            number = elsewhere.getsockname()[1]
+            executor = TCPExecutor(["sleep", "1000"], "127.0.0.1", port, timeout=0.3, listen=[elsewhere])
+            with pytest.raises(TimeoutExpired, match=f"refuses connections; the command listens at 127.0.0.1:{number}$"):
+                executor.start()
+
+    def test_a_request_may_take_longer(self, port):
+        slow = ("import http.server, time\n"
+                "class Handler(http.server.BaseHTTPRequestHandler):\n"
+                "    def do_HEAD(self):\n        time.sleep(1.5); self.send_response(200); self.end_headers()\n"
+                f"http.server.HTTPServer(('127.0.0.1', {port}), Handler).serve_forever()")
+        with HTTPExecutor(python(slow), f"http://127.0.0.1:{port}/", timeout=30, request_timeout=10):
+            pass
+        with pytest.raises(TimeoutExpired, match="within 200 ms"):
+            HTTPExecutor(python(slow), f"http://127.0.0.1:{port}/", timeout=3, request_timeout=0.2).start()
+
+    def test_the_parameters_of_a_path_are_asked_for_too(self, port):
+        server = ("import http.server\n"
+                  "class Handler(http.server.BaseHTTPRequestHandler):\n"
+                  "    def do_HEAD(self):\n"
+                  "        self.send_response(200 if self.path == '/a;b=1?c=2' else 404); self.end_headers()\n"
+                  f"http.server.HTTPServer(('127.0.0.1', {port}), Handler).serve_forever()")
+        with HTTPExecutor(python(server), f"http://127.0.0.1:{port}/a;b=1?c=2#d", timeout=20):
+            pass
 
     def test_a_server_that_accepts_and_never_answers(self, port):
         text = "import socket, sys, time\ns = socket.create_server(('127.0.0.1', int(sys.argv[1])))\ntime.sleep(1000)"
