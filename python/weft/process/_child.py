@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import os
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import IO, TYPE_CHECKING, Any
 
 import weft
@@ -45,6 +45,47 @@ class _Output(io.RawIOBase):
                 data, self.mid_line = rest, not found
         room[: len(data)] = data
         return len(data)
+
+
+class _Reader(io.BufferedReader):
+    """Read by one after the other: the lock of io's own would block the OS thread of a fiber, and all others there."""
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        super().__init__(raw, 64 * 1024)
+        self._free: weft.Channel[None] = weft.Channel(1)
+        self._free.send(None)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        self._free.receive()
+        try:
+            yield
+        finally:
+            self._free.send(None)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        with self._turn():
+            return super().read(size)
+
+    def read1(self, size: int = -1, /) -> bytes:
+        with self._turn():
+            return super().read1(size)
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        with self._turn():
+            return super().readinto(buffer)
+
+    def readinto1(self, buffer: WriteableBuffer, /) -> int:
+        with self._turn():
+            return super().readinto1(buffer)
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        with self._turn():
+            return super().readline(size)
+
+    def peek(self, size: int = 0, /) -> bytes:
+        with self._turn():
+            return super().peek(size)
 
 
 class _Input(io.RawIOBase):
@@ -143,7 +184,7 @@ class Process:
         self.stdout, self.stderr = (None if raw is None else self._open(raw) for raw in self._raw)
 
     def _open(self, raw: _Output) -> IO[Any]:
-        buffered = io.BufferedReader(raw, 64 * 1024)
+        buffered = _Reader(raw)
         return buffered if self._text is None else io.TextIOWrapper(buffered, *self._text)
 
     @property
@@ -224,5 +265,5 @@ class Process:
         return data.decode(errors="replace").splitlines()[-count:]
 
     def _follow(self, stream: int) -> Iterable[bytes]:
-        return io.BufferedReader(_Output(self._child, stream), 64 * 1024)
+        return _Reader(_Output(self._child, stream))
 

@@ -466,6 +466,21 @@ class TestOutput:
 
 
 class TestWithFibers:
+    def test_several_may_wait_for_the_same_output(self, run):
+        def read():
+            process = Process(["sh", "-c", "read line; echo one; echo two; read line"], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=False)
+            readers = [weft.spawn(process.stdout.readline) for _ in range(2)]
+            weft.yield_now()
+            process.stdin.write(b"go\n")
+            process.stdin.flush()
+            lines = sorted(reader.result() for reader in readers)
+            process.kill()
+            process.wait()
+            return lines
+
+        assert run(read) == [b"one\n", b"two\n"]
+
     def test_many_at_once_on_one_thread(self, run, tmp_path):
         def start_all():
             def one(number):
