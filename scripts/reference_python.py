@@ -82,7 +82,7 @@ def code(text):
 
 
 def class_lines(name, cls):
-    rows, call = [], name
+    rows, call, made = [], name, ""
     bases = [base.__name__ for base in cls.__bases__ if base is not object and not base.__name__.startswith("_")]
     failure = issubclass(cls, BaseException)
     attributes = attribute_docs(cls)
@@ -96,7 +96,7 @@ def class_lines(name, cls):
             if not inspect.isroutine(member):
                 raise DocumentError(f"{full}: no function")
             if not failure and not isinstance(member, type(object.__init__)):
-                text, _ = signature(full, member, method=True)
+                text, made = signature(full, member, method=True)
                 call = re.sub(r" -> None$", "", text.replace("__init__", name, 1))
             continue
         if isinstance(member, property):
@@ -121,8 +121,13 @@ def class_lines(name, cls):
     if not doc:
         raise DocumentError(f"{name} has no docstring")
     lines = [f"### {name}", ""]
-    shown = f"class {name}({', '.join(bases)})" if bases else f"class {call}"
-    lines += [code(shown), "", prose(doc), ""]
+    called = call != name  # it says how it is made; else its base does
+    lines += [code(f"class {call}" if called or not bases else f"class {name}({', '.join(bases)})"), ""]
+    if bases and called:
+        lines += [f"A kind of {', '.join(f'`{base}`' for base in bases)}.", ""]
+    lines += [prose(doc), ""]
+    if made:
+        lines += [prose(made), ""]
     special = [row for row in rows if row[0].startswith("__") and not row[1]]
     rows = [row for row in rows if row not in special]
     if rows:
@@ -179,7 +184,11 @@ def generate(package, title="Python reference", see=""):
         elif inspect.isclass(thing):
             classes.append((name, class_lines(name, thing)))
         elif callable(thing):
-            text, doc = signature(name, thing)
+            # A function up to pytest 8.3, an object of its own class since.
+            is_fixture = hasattr(thing, "_pytestfixturefunction") or type(thing).__module__.startswith("_pytest.")
+            text, doc = signature(name, inspect.unwrap(thing) if is_fixture else thing)
+            if is_fixture:
+                text = "@pytest.fixture\ndef " + text
             if not doc:
                 raise DocumentError(f"{name} has no docstring")
             functions.append((name, [f"### {name}()", "", code(text), "", prose(doc), ""]))

@@ -296,14 +296,26 @@ def test_classes_exceptions_and_constants(tmp_path):
         def __len__(self):
             return 1
 
+    class Larger(Thing):
+        """A larger thing."""
+
+        def __init__(self, *, by: "int") -> None:
+            """`by`: by how much."""
+
     class Oops(ValueError):
         """It failed."""
 
+    @pytest.fixture
+    def lent():
+        """A thing for a test."""
+
     source = 'NAMES = ("a",)\n"""Names of all."""\n'
-    names = {"Thing": Thing, "Oops": Oops, "thing": Oops, "NAMES": ("a",), "__version__": "1"}
+    names = {"Thing": Thing, "Larger": Larger, "lent": lent, "Oops": Oops, "thing": Oops, "NAMES": ("a",), "__version__": "1"}
     text = reference_python.generate(package(tmp_path, source, **names))
     assert "```python\nclass Thing(size: int = 3)\n```\n\nA thing.\n\n| member | |\n|---|---|\n" in text
     assert "\n| `use(by: int \\| None = None) -> None` | Use it. |\n\nAlso `__len__`.\n" in text
+    assert "class Larger(*, by: int)\n```\n\nA kind of `Thing`.\n\nA larger thing.\n\n`by`: by how much.\n" in text
+    assert "### lent()\n\n```python\n@pytest.fixture\ndef lent()\n```\n\nA thing for a test.\n" in text
     assert "_private" not in text
     assert "```python\nclass Oops(ValueError)\n```\n\nIt failed.\n" in text
     assert "NAMES = ('a',)\n```\n\nNames of all.\n" in text
@@ -346,7 +358,7 @@ def test_the_documents_in_the_tree_are_up_to_date():
 def test_without_the_package_it_says_so():
     result = run("--check", "--no-python")
     assert (result.returncode, result.stderr) == (0, "")
-    assert "python.md, actor.md and process.md were left out" in result.stdout
+    assert "those of the Python package were left out" in result.stdout
 
 
 def test_wrong_usage():

@@ -52,7 +52,7 @@ class TCPExecutor(_Probing):
     __module__ = "weft.process"
 
     def __init__(self, command: str | Sequence[str], host: str, port: int | ReservedPort, **kwargs: Any) -> None:
-        """ValueError: the port is not 1 to 65535."""
+        """`kwargs`: those of SimpleExecutor. ValueError: the port is not 1 to 65535, or the host is empty."""
         super().__init__(command, **kwargs)
         if isinstance(port, ReservedPort):
             port = int(port)
@@ -91,7 +91,7 @@ class UnixSocketExecutor(_Probing):
     __module__ = "weft.process"
 
     def __init__(self, command: str | Sequence[str], socket_name: str, **kwargs: Any) -> None:
-        """ValueError: the path is empty, or longer than a socket's may be."""
+        """`kwargs`: those of SimpleExecutor. ValueError: the path is empty, or longer than a socket's may be."""
         super().__init__(command, **kwargs)
         if not 0 < len(os.fsencode(socket_name)) < 108:
             raise ValueError(f"a socket's path has 1 to 107 bytes: {socket_name!r}")
@@ -115,7 +115,7 @@ class PidExecutor(_Probing):
     __module__ = "weft.process"
 
     def __init__(self, command: str | Sequence[str], filename: str, **kwargs: Any) -> None:
-        """ValueError: there is no name."""
+        """`kwargs`: those of SimpleExecutor. ValueError: there is no name."""
         super().__init__(command, **kwargs)
         if not filename:
             raise ValueError("filename must be defined: the file that the command makes when it is ready")
@@ -162,7 +162,7 @@ class HTTPExecutor(TCPExecutor):
 
         `payload`: sent as a form. `request_timeout`: seconds that one request may take before the next is made (default: one,
         then as many as have been waited already). `redirects`: follow them. `verify`: check a server's certificate (https), by
-        `ca_file` or the system's authorities. ValueError: the URL, status or headers are wrong.
+        `ca_file` or the system's authorities. `kwargs`: those of SimpleExecutor. ValueError: the URL, status or headers are wrong.
         """
         self.url: ParseResult = urlparse(url)
         if self.url.scheme not in ("http", "https"):
@@ -223,7 +223,7 @@ class ReadinessExecutor(_Probing):
     __module__ = "weft.process"
 
     def __init__(self, command: str | Sequence[str], ready: Ready, **kwargs: Any) -> None:
-        """`ready`: as Ready.all(Ready.tcp("127.0.0.1", 5432), Ready.output("ready to accept")).
+        """`ready`: as Ready.all(Ready.tcp("127.0.0.1", 5432), Ready.output("ready to accept")). `kwargs`: those of SimpleExecutor.
 
         TypeError: it waits for output, and neither stdout nor stderr is a pipe.
         """
@@ -269,7 +269,7 @@ class OutputExecutor(SimpleExecutor):
     def __init__(self, command: str | Sequence[str], banner: str | re.Pattern[str], **kwargs: Any) -> None:
         """`banner`: looked for anywhere in a line (`^` and `$` are a line's); what was written up to the end of that is not in output() any more.
 
-        TypeError: neither stdout nor stderr is a pipe. ValueError: `banner` is no regular expression.
+        `kwargs`: those of SimpleExecutor. TypeError: neither stdout nor stderr is a pipe. ValueError: `banner` is no regular expression.
         """
         super().__init__(command, **kwargs)
         if not any((self._stdout, self._stderr)):
