@@ -33,6 +33,9 @@ struct Member {
   Fiber<> reader;
 };
 
+// How far who writes a service's output to a terminal or a log may be behind it.
+constexpr size_t kFollowedOutput = 16 << 20;
+
 std::string indented(const std::string& text) {
   std::string all = "  ";
   for (const char c : text) all += c == '\n' ? "\n  " : std::string(1, c);
@@ -110,7 +113,8 @@ Executor Session::executor_of(Member& member) {
   std::vector<Readiness> parts;
   // Called by the first look, when there is something to be read: what is written before the service is ready
   // is to be seen at once.
-  if (voice_.takes_output())
+  if (voice_.takes_output()) {
+    options.kept_output = kFollowedOutput;
     parts.push_back(Readiness::custom(
         [this, &member] {
           member.reader =
@@ -118,6 +122,7 @@ Executor Session::executor_of(Member& member) {
           return true;
         },
         "output"));
+  }
   if (member.service.readiness.condition()) parts.push_back(member.service.readiness);
   return Executor(member.service.command, std::move(options), join_readiness(std::move(parts), false));
 }

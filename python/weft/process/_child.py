@@ -27,6 +27,7 @@ class _Output(io.RawIOBase):
     def __init__(self, child: _Child, stream: int, position: int = 0) -> None:
         self.child, self.stream, self.position = child, stream, position
         self.mid_line = False
+        self.lost = 0  # bytes that were pushed out of what is kept before they were read
 
     def readable(self) -> bool:
         return True
@@ -39,9 +40,11 @@ class _Output(io.RawIOBase):
             data, self.position, ended = self.child.read(self.stream, before, len(room))
             if self.position - len(data) > before:
                 # Some of it is kept no more: on with the next line, not amid one, or amid a character.
+                self.lost += self.position - len(data) - before
                 self.mid_line = True
             if self.mid_line and data:
                 _, found, rest = data.partition(b"\n")
+                self.lost += len(data) - len(rest)
                 data, self.mid_line = rest, not found
         room[: len(data)] = data
         return len(data)
@@ -264,6 +267,12 @@ class Process:
         data, _, _ = self._child.read(stream, max(first, end - 64 * 1024), 64 * 1024, 0)  # does not wait
         return data.decode(errors="replace").splitlines()[-count:]
 
-    def _follow(self, stream: int) -> Iterable[bytes]:
-        return _Reader(_Output(self._child, stream))
+    def _follow(self, stream: int) -> Iterator[bytes]:
+        """Its lines; where some came faster than they were read, one that says so stands for them."""
+        told, raw = 0, _Output(self._child, stream)
+        for line in _Reader(raw):
+            if raw.lost > told:
+                yield b"(%d bytes came faster than they were read)\n" % (raw.lost - told)
+                told = raw.lost
+            yield line
 

@@ -118,7 +118,8 @@ class SimpleExecutor:
         it can be had (ValueError tells what cannot).
 
         `kept_output`: bytes of each stream that are kept, the last ones. `log`: where each line of output goes besides:
-        a logger, a file's path, a function. `progress`: say on standard error what is waited for, each second (default:
+        a logger, a file's path, a function; where that is slower than the command by more than `kept_output`, a line says
+        how much is missing. `progress`: say on standard error what is waited for, each second (default:
         if that is a terminal). `listen`: sockets that the command takes over, as descriptors from 3 on, told by
         LISTEN_FDS and LISTEN_PID as systemd does; they stay open here.
         """

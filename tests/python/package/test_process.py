@@ -374,6 +374,25 @@ class TestOutput:
             weft.yield_now()
         assert [record.getMessage() for record in caplog.records] == ["a", "b"]
 
+    def test_a_log_says_what_it_missed(self):
+        lines, go = [], threading.Event()
+
+        def slow(line):
+            go.wait(30)
+            lines.append(line)
+
+        with SimpleExecutor(["sh", "-c", "echo first; sleep 0.2; yes 123456789 | head -n 100000; echo last"], log=slow,
+                            kept_output=20_000) as executor:
+            executor.process.wait(30)
+            while executor.tail(1) != ["last"]:
+                weft.sleep(0.01)
+            go.set()
+        notes = [line for line in lines if line.endswith("bytes came faster than they were read)")]
+        lost = sum(int(line[1:].split()[0]) for line in notes)
+        rest = [line for line in lines if line not in notes]
+        assert notes and rest[-1] == "last"
+        assert lost + sum(len(line) + 1 for line in rest) == len("first\n") + 1_000_000 + len("last\n")
+
     def test_a_file_gets_it_all(self, tmp_path, until):
         with SimpleExecutor(["sh", "-c", "echo a; echo b >&2"], stderr=subprocess.PIPE, log=tmp_path / "log") as executor:
             executor.process.wait(10)
