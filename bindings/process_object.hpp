@@ -8,6 +8,7 @@
 
 namespace weft::python {
 
+/// Clamped to 0 to 9e9 seconds. REQUIRES: no NaN.
 inline Nanos nanos_of(double seconds) {
   return static_cast<Nanos>(std::clamp(seconds, 0.0, 9e9) * 1e9);
 }
