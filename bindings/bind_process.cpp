@@ -257,8 +257,8 @@ class Child {
       raise_outcome(outcome);
       nb::object name = nb::steal(PyUnicode_DecodeFSDefault(
           failure.stage == detail::ChildStage::kFolder ? folder.c_str() : file.c_str()));
-      PyObject* error = PyObject_CallFunction(PyExc_OSError, "isO", failure.error,
-                                              describe(failure, words).c_str(), name.ptr());
+      nb::object text = nb::steal(PyUnicode_DecodeFSDefault(describe(failure, words).c_str()));
+      PyObject* error = PyObject_CallFunction(PyExc_OSError, "iOO", failure.error, text.ptr(), name.ptr());
       if (error) {
         PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error)), error);
         Py_DECREF(error);
@@ -275,7 +275,7 @@ class Child {
       text += "; it is neither beside libweft.so nor named by WEFT_KEEPER: install Weft again";
     if (failure.stage == detail::ChildStage::kExecute && failure.error == ENOENT)
       if (const std::string word = process::shell_word(words); !word.empty())
-        text += " ('" + word + "' is for a shell: give shell=True" +
+        text += " (if '" + word + "' was meant for a shell: give one text and shell=True" +
                 (word.find('=') == std::string::npos ? ")" : ", or the variable by envvars)");
     return text;
   }

@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import inspect
 import re
+import textwrap
 from pathlib import Path
 
 from reference_cpp import anchor, escaped
@@ -74,7 +75,11 @@ def paragraphs(doc):
 
 
 def prose(doc):
-    return "\n\n".join(escaped(block) for block in paragraphs(doc))
+    """Its paragraphs; what is indented is code."""
+    blocks = [block.strip("\n") for block in re.split(r"\n\s*\n", doc.strip("\n")) if block.strip()]
+    return "\n\n".join(
+        code(textwrap.dedent(block)) if block.startswith("    ") else escaped(" ".join(block.split())) for block in blocks
+    )
 
 
 def code(text):
@@ -188,7 +193,9 @@ def generate(package, title="Python reference", see=""):
             is_fixture = hasattr(thing, "_pytestfixturefunction") or type(thing).__module__.startswith("_pytest.")
             text, doc = signature(name, inspect.unwrap(thing) if is_fixture else thing)
             if is_fixture:
-                text = "@pytest.fixture\ndef " + text
+                marker = getattr(thing, "_pytestfixturefunction", None) or thing._fixture_function_marker
+                scope = "" if marker.scope == "function" else f"(scope={marker.scope!r})"
+                text = f"@pytest.fixture{scope}\ndef {text}"
             if not doc:
                 raise DocumentError(f"{name} has no docstring")
             functions.append((name, [f"### {name}()", "", code(text), "", prose(doc), ""]))

@@ -260,14 +260,15 @@ Parser::Parsed Parser::service(const toml::key& name, const toml::node& node) co
   take_waits(*table, http, service);
   if (const toml::node* const any = table->get("any"); any && !service.readiness.condition())
     fail(any->source().begin, "any is for several wait-..., and there is none");
-  if (command->is_string() && !service.options.shell)
-    if (const std::string word = shell_word(checked(*command, "service." + service.name,
-                                                    [&] { return split_words(**command->as_string()); }));
-        !word.empty())
-      fail(command->source().begin,
-           "command: " + quoted(word) +
-               " is for a shell; expected shell = true beside it, or a list of words, "
-               "which are passed as they are");
+  const auto what_a_shell_needs = [&] {
+    return command->is_string() && !service.options.shell ? shell_operator(**command->as_string())
+                                                          : std::string();
+  };
+  if (const std::string word = checked(*command, "service." + service.name, what_a_shell_needs);
+      !word.empty())
+    fail(command->source().begin,
+         "command: " + quoted(word) +
+             " is for a shell; expected shell = true beside it, quotes around the word, or a list of words");
   checked(*command, "service." + service.name,
           [&] { return Executor(service.command, service.options, service.readiness).pid(); });
   return parsed;

@@ -305,9 +305,14 @@ def test_classes_exceptions_and_constants(tmp_path):
     class Oops(ValueError):
         """It failed."""
 
-    @pytest.fixture
+    @pytest.fixture(scope="module")
     def lent():
-        """A thing for a test."""
+        """A thing for a test.
+
+        text
+
+            code = lent.
+        """
 
     source = 'NAMES = ("a",)\n"""Names of all."""\n'
     names = {"Thing": Thing, "Larger": Larger, "lent": lent, "Oops": Oops, "thing": Oops, "NAMES": ("a",), "__version__": "1"}
@@ -315,7 +320,8 @@ def test_classes_exceptions_and_constants(tmp_path):
     assert "```python\nclass Thing(size: int = 3)\n```\n\nA thing.\n\n| member | |\n|---|---|\n" in text
     assert "\n| `use(by: int \\| None = None) -> None` | Use it. |\n\nAlso `__len__`.\n" in text
     assert "class Larger(*, by: int)\n```\n\nA kind of `Thing`.\n\nA larger thing.\n\n`by`: by how much.\n" in text
-    assert "### lent()\n\n```python\n@pytest.fixture\ndef lent()\n```\n\nA thing for a test.\n" in text
+    assert "```python\n@pytest.fixture(scope='module')\ndef lent()\n```\n\nA thing for a test.\n" in text
+    assert "\ntext\n\n```python\ncode = lent.\n```\n" in text
     assert "_private" not in text
     assert "```python\nclass Oops(ValueError)\n```\n\nIt failed.\n" in text
     assert "NAMES = ('a',)\n```\n\nNames of all.\n" in text

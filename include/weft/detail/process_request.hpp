@@ -174,10 +174,12 @@ inline std::string describe(const ChildFailure& failure, const std::vector<std::
   const std::string file = "'" + words.front() + "'";
   if (failure.error == EACCES) return text(file, "Is it executable?");
   if (failure.error != ENOENT) return text(file, "");
-  if (const std::string word = shell_word(words); !word.empty())
-    return text(file, "'" + word +
-                          "' is for a shell, and no shell is asked: set Options::shell, or give sh -c '...'");
-  return text(file, "It, or the interpreter in its first line, is not there, nor in a folder of PATH");
+  const std::string word = shell_word(words);
+  return text(
+      file, "It, or the interpreter in its first line, is not there, nor in a folder of PATH" +
+                (word.empty() ? std::string()
+                              : ". If '" + word +
+                                    "' was meant for a shell: one text with Options::shell, or sh -c '...'"));
 }
 
 }  // namespace weft::process::detail

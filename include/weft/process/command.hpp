@@ -12,13 +12,18 @@
 
 namespace weft::process {
 
-/// The words of `line`, as a POSIX shell splits them: at blanks, but within quotes and after a backslash.
-/// Nothing is expanded. std::invalid_argument: a quote has no end.
-inline std::vector<std::string> split_words(std::string_view line) {
-  std::vector<std::string> words;
+namespace detail {
+
+/// Calls take(word, quoted) for each of split_words(); `quoted`: there is a quote or a backslash in it.
+template <typename Take>
+void for_each_word(std::string_view line, Take&& take) {
   std::string word;
-  bool in_word = false;
+  bool in_word = false, quoted = false;
   char quote = 0;
+  const auto end_word = [&] {
+    if (in_word) take(std::exchange(word, {}), quoted);
+    in_word = quoted = false;
+  };
   for (size_t i = 0; i < line.size(); ++i) {
     const char c = line[i];
     const bool last = i + 1 == line.size();
@@ -33,6 +38,7 @@ inline std::vector<std::string> split_words(std::string_view line) {
                                     "`: a backslash at the end escapes nothing; expected one more character");
       const char next = line[++i];
       in_word = in_word || next != '\n';
+      quoted = true;
       // Within double quotes it is itself before most characters; before a line's end both go.
       if (quote && std::string_view("$`\"\\\n").find(next) == std::string_view::npos) word += c;
       if (next != '\n') word += next;
@@ -43,10 +49,9 @@ inline std::vector<std::string> split_words(std::string_view line) {
         word += c;
     } else if (c == '\'' || c == '"') {
       quote = c;
-      in_word = true;
+      in_word = quoted = true;
     } else if (c == ' ' || c == '\t' || c == '\n') {
-      if (in_word) words.push_back(std::exchange(word, {}));
-      in_word = false;
+      end_word();
     } else {
       word += c;
       in_word = true;
@@ -55,24 +60,46 @@ inline std::vector<std::string> split_words(std::string_view line) {
   if (quote)
     throw std::invalid_argument("weft::process: `" + std::string(line) + "`: a " + quote +
                                 " has no end; expected a closing one");
-  if (in_word) words.push_back(std::move(word));
+  end_word();
+}
+
+}  // namespace detail
+
+/// The words of `line`, as a POSIX shell splits them: at blanks, but within quotes and after a backslash.
+/// Nothing is expanded. std::invalid_argument: a quote has no end.
+inline std::vector<std::string> split_words(std::string_view line) {
+  std::vector<std::string> words;
+  detail::for_each_word(line, [&](std::string word, bool) { words.push_back(std::move(word)); });
   return words;
 }
 
-/// The first of the `words` that only a shell understands, as "&&", "2>&1", "cd" or "PORT=8000" at the
-/// beginning; none: "".
+/// The first word of `line` that only a shell would understand, as "&&", "|" or "2>log", where it is not
+/// quoted; none: "".
+inline std::string shell_operator(std::string_view line) {
+  std::string found;
+  detail::for_each_word(line, [&](const std::string& word, bool quoted) {
+    const size_t at = word.find_first_not_of("0123456789");
+    const bool redirects = at != std::string::npos && (word[at] == '<' || word[at] == '>');
+    if (found.empty() && !quoted && (redirects || word.find_first_not_of("&|;") == std::string::npos))
+      found = word;
+  });
+  return found;
+}
+
+/// Of the words of a command that was not found, the one that a shell was perhaps meant for: "cd" or
+/// "PORT=8000" at the beginning, "&&" and the like anywhere; none: "".
 inline std::string shell_word(const std::vector<std::string>& words) {
-  static constexpr std::string_view kOperators[] = {"&&", "||", "|", ";", "&", "<", ">", ">>", "2>", "2>&1"};
   static constexpr std::string_view kOwn[] = {"cd",    "exec", "export", "source", ".",   "set",
                                               "unset", "trap", "ulimit", "umask",  "eval"};
+  static constexpr std::string_view kOperators[] = {"&&", "||", "|", "<", ">", ">>", "2>", "2>&1"};
   const auto is_in = [](const auto& list, const std::string& word) {
     return std::find(std::begin(list), std::end(list), word) != std::end(list);
   };
   if (words.empty()) return {};
   const std::string& first = words.front();
-  const size_t equals = first.find('=');
-  const bool assigns = equals != std::string::npos && equals > 0 && first.find('/') > equals;
-  if (assigns || is_in(kOwn, first)) return first;
+  const size_t name =
+      first.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789");
+  if (is_in(kOwn, first) || (name != std::string::npos && name > 0 && first[name] == '=')) return first;
   const auto found = std::find_if(words.begin(), words.end(),
                                   [&](const std::string& word) { return is_in(kOperators, word); });
   return found == words.end() ? std::string() : *found;

@@ -40,7 +40,7 @@ class AlreadyRunning : public Error {
 };
 
 /// At what a start failed.
-using Stage = detail::ChildStage;
+using Stage = weft::detail::ChildStage;
 
 /// The command could not be executed.
 class NotStarted : public Error {

@@ -227,8 +227,9 @@ class Executor {
   }
   [[noreturn]] void fail_late(const detail::Watch& watch) {
     const std::optional<int> code = exit_code();
-    char places[256];
-    detail::child_places(child_.get(), places, sizeof places);
+    char places[256] = "";
+    if (watch.seen().find("refuses connections") != std::string::npos)
+      detail::child_places(child_.get(), places, sizeof places);
     kill_quietly();
     throw StartTimeout(
         name_,

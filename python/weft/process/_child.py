@@ -5,17 +5,19 @@ from __future__ import annotations
 import io
 import os
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import weft
-from weft._weft import _Child
+from weft._weft import _Child, _in_fiber
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from _typeshed import WriteableBuffer
+
+T = TypeVar("T")
 
 _TO_PIPE, _TO_CALLER, _TO_NULL, _TO_OUTPUT = -1, -2, -3, -4
 _COMMAND, _GROUP, _TREE = 0, 1, 2
@@ -51,44 +53,42 @@ class _Output(io.RawIOBase):
 
 
 class _Reader(io.BufferedReader):
-    """Read by one after the other: the lock of io's own would block the OS thread of a fiber, and all others there."""
+    """Refuses a fiber that would wait for io's own lock, which blocks the OS thread, and with it who has the lock."""
 
-    def __init__(self, raw: io.RawIOBase) -> None:
-        super().__init__(raw, 64 * 1024)
-        self._free: weft.Channel[None] = weft.Channel(1)
-        self._free.send(None)
+    _users = 0
 
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        self._free.receive()
+    def _alone(self, call: Callable[..., T], *args: Any) -> T:
+        if self._users and _in_fiber() and not weft.is_patched():
+            raise RuntimeError("another fiber or thread is reading this stream: read it in one, and hand on what comes")
+        self._users += 1
         try:
-            yield
+            return call(*args)
         finally:
-            self._free.send(None)
+            self._users -= 1
 
     def read(self, size: int | None = -1, /) -> bytes:
-        with self._turn():
-            return super().read(size)
+        return self._alone(super().read, size)
 
     def read1(self, size: int = -1, /) -> bytes:
-        with self._turn():
-            return super().read1(size)
+        return self._alone(super().read1, size)
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        with self._turn():
-            return super().readinto(buffer)
+        return self._alone(super().readinto, buffer)
 
     def readinto1(self, buffer: WriteableBuffer, /) -> int:
-        with self._turn():
-            return super().readinto1(buffer)
+        return self._alone(super().readinto1, buffer)
 
     def readline(self, size: int | None = -1, /) -> bytes:
-        with self._turn():
-            return super().readline(size)
+        return self._alone(super().readline, size)
 
     def peek(self, size: int = 0, /) -> bytes:
-        with self._turn():
-            return super().peek(size)
+        return self._alone(super().peek, size)
+
+    def close(self) -> None:
+        self._alone(super().close)
+
+    def detach(self) -> io.RawIOBase:
+        return self._alone(super().detach)
 
 
 class _Input(io.RawIOBase):
@@ -132,7 +132,8 @@ class Process:
     """A command that was started, as subprocess.Popen shows it; signals, wait() and kill() are for the command itself.
 
     What the command writes to pipes is read all the time: it never waits for a reader. The last `kept_output` bytes of
-    each stream are kept. All waits suspend a fiber and block a thread, and are cancellable. Any thread.
+    each stream are kept. All waits suspend a fiber and block a thread, and are cancellable. Any thread, but that a stream
+    is for one reader at a time; RuntimeError tells a fiber that is the second.
     """
 
     __module__ = "weft.process"
@@ -187,7 +188,7 @@ class Process:
         self.stdout, self.stderr = (None if raw is None else self._open(raw) for raw in self._raw)
 
     def _open(self, raw: _Output) -> IO[Any]:
-        buffered = _Reader(raw)
+        buffered = _Reader(raw, 64 * 1024)
         return buffered if self._text is None else io.TextIOWrapper(buffered, *self._text)
 
     @property
@@ -270,7 +271,7 @@ class Process:
     def _follow(self, stream: int) -> Iterator[bytes]:
         """Its lines; where some came faster than they were read, one that says so stands for them."""
         told, raw = 0, _Output(self._child, stream)
-        for line in _Reader(raw):
+        for line in io.BufferedReader(raw, 64 * 1024):
             if raw.lost > told:
                 yield b"(%d bytes came faster than they were read)\n" % (raw.lost - told)
                 told = raw.lost

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import operator
 import os
 import shlex
 import signal
@@ -60,20 +61,24 @@ def seconds_of(name: str, value: float | None, least: float = 0) -> float | None
 
 
 def _signal(name: str, value: int) -> int:
-    if not isinstance(value, int):
-        raise TypeError(f"{name} must be a signal's number, as signal.SIGINT, not {value!r}")
-    if not 0 < value < signal.NSIG:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a signal's number, as signal.SIGINT, not {value!r}") from None
+    if not 0 < number < signal.NSIG:
         raise ValueError(f"{name} must be a signal's number, 1 to {signal.NSIG - 1}, not {value!r}")
-    return value
+    return number
 
 
 def _variables(given: Mapping[str, str]) -> dict[str, str]:
-    for name, value in given.items():
+    variables = dict(given)
+    for name, value in variables.items():
         if not isinstance(name, (str, bytes)) or not name or "=" in os.fsdecode(name):
             raise ValueError(f"envvars: {name!r} cannot be a variable's name: that is text without '='")
         if not isinstance(value, (str, bytes, os.PathLike)):
-            raise TypeError(f"envvars: the value of {name} must be text, not {value!r}: give {str(value)!r}")
-    return dict(given)
+            advice = "leave it out" if value is None else f"give {str(value)!r}"
+            raise TypeError(f"envvars: the value of {name} must be text, not {value!r}: {advice}")
+    return variables
 
 
 class SimpleExecutor:
@@ -216,6 +221,7 @@ class SimpleExecutor:
                 self._give_up()
                 raise
         self._set_timeout()
+        self._seen = ""
         return self
 
     def _set_timeout(self) -> None:
@@ -318,7 +324,7 @@ class SimpleExecutor:
     def output(self) -> IO[Any] | None:
         """What the command writes to standard output, from where the last reader left off; None: it has no pipe.
 
-        Also after it was stopped. What nobody read before it was pushed out of what is kept is missing.
+        For one reader at a time. Also after it was stopped. What nobody read before it was pushed out of what is kept is missing.
         """
         return self._last.stdout if self._last is not None else None
 
@@ -380,12 +386,12 @@ class SimpleExecutor:
         return TimeoutExpired(self, self._timeout, f"{self._seen}, and it has closed its output")
 
     def _timed_out(self) -> TimeoutExpired:
-        process = self.process
-        if process is not None and (places := process._child.places()):
-            self._seen += f"{'; ' if self._seen else ''}the command listens at {places}"
+        process, seen = self.process, self._seen
+        if process is not None and "refuses connections" in seen and (places := process._child.places()):
+            seen += f"; the command listens at {places}"
         if process is not None and process.poll() == 0:
-            return ExitedBeforeReady(self, self._timeout, self._seen)
-        return TimeoutExpired(self, self._timeout, self._seen)
+            return ExitedBeforeReady(self, self._timeout, seen)
+        return TimeoutExpired(self, self._timeout, seen)
 
     def _give_up(self) -> None:
         with weft.shield():

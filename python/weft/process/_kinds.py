@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
-from urllib.parse import ParseResult, urlencode, urlparse, urlunparse
+from urllib.parse import ParseResult, urlencode, urlparse
 
 from weft import _weft
 from weft._weft import Ready
@@ -189,7 +189,8 @@ class HTTPExecutor(TCPExecutor):
             fields["Content-Type"] = "application/x-www-form-urlencoded"
         host = f"[{self.host}]" if ":" in self.host else self.host
         user = self.url.netloc.rpartition("@")[0]
-        target = urlunparse(("", "", self.url.path or "/", self.url.params, self.url.query, ""))
+        target = (self.url.path or "/") + (f";{self.url.params}" if self.url.params else "")
+        target += f"?{self.url.query}" if self.url.query else ""
         return _weft._HttpProbe(
             f"{self.url.scheme}://{user + '@' if user else ''}{host}:{self.port}{target}",
             self.method,

@@ -29,8 +29,6 @@ def options_of(given: Mapping[str, Any]) -> dict[str, Any]:
     """Keyword arguments for Process. ValueError for what cannot be had, TypeError for what Popen does not know either."""
     options: dict[str, Any] = {}
     taken: dict[str, Any] = {"options": options}
-    if given.get("start_new_session") is False:
-        raise ValueError("popen_kwargs: start_new_session=False cannot be had: the command leads a session of its own")
     for name, value in given.items():
         if name in _INSTEAD and value not in (None, 0, -1):
             raise ValueError(f"popen_kwargs: {name} cannot be had: {_INSTEAD[name]}")

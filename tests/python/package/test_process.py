@@ -231,13 +231,32 @@ class TestReadiness:
             with pytest.raises(TimeoutExpired, match=f"refuses connections; the command listens at 127.0.0.1:{number}$"):
                 executor.start()
 
+    def test_what_one_start_has_seen_is_not_of_the_next(self, port):
+        class Ours(Executor):
+            def pre_start_check(self):
+                return False
+
+            def after_start_check(self):
+                self._seen += "x refuses connections"
+                return False
+
+        with listening_socket() as elsewhere:
+            executor = Ours(["sleep", "1000"], timeout=0.01, sleep=0.1, listen=[elsewhere])
+            seen = []
+            for _ in range(2):
+                with pytest.raises(TimeoutExpired) as caught:
+                    executor.start()
+                seen.append(caught.value.seen)
+        assert [text.count("listens at") for text in seen] == [1, 1] and not seen[1].startswith(seen[0] + ";")
+
     def test_a_request_may_take_longer(self, port):
         slow = ("import http.server, time\n"
                 "class Handler(http.server.BaseHTTPRequestHandler):\n"
                 "    def do_HEAD(self):\n        time.sleep(1.5); self.send_response(200); self.end_headers()\n"
                 f"http.server.HTTPServer(('127.0.0.1', {port}), Handler).serve_forever()")
-        with HTTPExecutor(python(slow), f"http://127.0.0.1:{port}/", timeout=30, request_timeout=10):
-            pass
+        with HTTPExecutor(python(slow), f"http://127.0.0.1:{port}/", timeout=30, request_timeout=10,
+                          stderr=subprocess.PIPE) as executor:
+            assert len([line for line in executor.tail() if "HEAD / " in line]) == 1
         with pytest.raises(TimeoutExpired, match="within 200 ms"):
             HTTPExecutor(python(slow), f"http://127.0.0.1:{port}/", timeout=3, request_timeout=0.2).start()
 
@@ -407,20 +426,36 @@ class TestOutput:
 
 
 class TestWithFibers:
-    def test_several_may_wait_for_the_same_output(self, run):
+    @pytest.mark.parametrize("text", [False, True])
+    def test_one_fiber_reads_and_the_others_are_told(self, text):
         def read():
             process = Process(["sh", "-c", "read line; echo one; echo two; read line"], stdin=subprocess.PIPE,
-                              stdout=subprocess.PIPE, text=False)
-            readers = [weft.spawn(process.stdout.readline) for _ in range(2)]
+                              stdout=subprocess.PIPE, text=text)
+            reader = weft.spawn(process.stdout.readline)
             weft.yield_now()
-            process.stdin.write(b"go\n")
+            for call in (process.stdout.readline, process.stdout.read, process.stdout.close):
+                with pytest.raises(RuntimeError, match="another fiber or thread is reading"):
+                    weft.spawn(call).result()
+            process.stdin.write("go\n" if text else b"go\n")
             process.stdin.flush()
-            lines = sorted(reader.result() for reader in readers)
+            lines = [reader.result(), process.stdout.readline()]
             process.kill()
             process.wait()
+            process.stdout.close()
             return lines
 
-        assert run(read) == [b"one\n", b"two\n"]
+        assert weft.spawn(read).result() == (["one\n", "two\n"] if text else [b"one\n", b"two\n"])
+
+    def test_a_reader_that_was_interrupted_leaves_the_stream_to_others(self):
+        process = Process(["sleep", "1000"], stdout=subprocess.PIPE, text=False)
+        for _ in range(50):
+            reader = weft.spawn(process.stdout.readline)
+            weft.yield_now()
+            reader.cancel()
+            with pytest.raises(weft.Cancelled):
+                reader.result()
+        process.kill()
+        assert weft.spawn(process.stdout.readline).result() == b""
 
     def test_many_at_once_on_one_thread(self, run, tmp_path):
         def start_all():

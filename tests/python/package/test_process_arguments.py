@@ -28,8 +28,8 @@ class TestArguments:
         assert caught.value.filename == command[0]
 
     @pytest.mark.parametrize("command, words", [
-        ("cd / && sleep 1000", r"\('cd' is for a shell: give shell=True\)"),
-        ("PORT=1 sleep 1000", r"\('PORT=1' is for a shell: give shell=True, or the variable by envvars\)"),
+        ("cd / && sleep 1000", r"\(if 'cd' was meant for a shell: give one text and shell=True\)"),
+        ("PORT=1 sleep 1000", r"\(if 'PORT=1' was meant for a shell: .*, or the variable by envvars\)"),
         ("/no/such/program --port=1", r"cannot be executed: No such file or directory: "),
     ])
     def test_what_is_for_a_shell_is_named(self, command, words):
@@ -59,7 +59,6 @@ class TestArguments:
         (lambda: OutputExecutor("true", r"\N{DIGIT ONE}"), "at position"),
         (lambda: SimpleExecutor("true", popen_kwargs={"preexec_fn": print}), "umask, user, group or limits"),
         (lambda: SimpleExecutor("true", popen_kwargs={"close_fds": False}), "pass_fds"),
-        (lambda: SimpleExecutor("true", popen_kwargs={"start_new_session": False}), "a session of its own"),
         (lambda: SimpleExecutor("true", stop_signal=0), "stop_signal must be a signal's number, 1 to 64, not 0"),
         (lambda: SimpleExecutor("true", kill_signal=65), "kill_signal must be a signal's number, 1 to 64, not 65"),
         (lambda: SimpleExecutor("true", envvars={"A=B": "1"}), "'A=B' cannot be a variable's name"),
@@ -73,15 +72,27 @@ class TestArguments:
     @pytest.mark.parametrize("make, error", [
         (lambda: SimpleExecutor("true", stop_signal="INT"), "stop_signal must be a signal's number, as signal.SIGINT, not 'INT'"),
         (lambda: SimpleExecutor("true", envvars={"A": 1}), "the value of A must be text, not 1: give '1'"),
-        (lambda: service(TCPExecutor), None),
+        (lambda: SimpleExecutor("true", envvars={"A": None}), "the value of A must be text, not None: leave it out"),
         (lambda: service(SimpleExecutor("true")), "takes a function that returns an executor"),
     ])
     def test_values_of_another_type(self, make, error):
-        if error is None:
-            make()
-            return
         with pytest.raises(TypeError, match=error):
             make()
+
+    def test_what_popen_and_mirakuru_take_besides(self):
+        class Number:
+            def __index__(self):
+                return 15
+
+        for arguments in ({"stop_signal": Number()}, {"stop_signal": signal.SIGTERM}, {"envvars": [("A", "1")]},
+                          {"popen_kwargs": {"start_new_session": False}}):
+            with SimpleExecutor(["sleep", "1000"], **arguments):
+                pass
+        assert callable(service(TCPExecutor))
+
+    def test_a_word_that_is_no_utf_8(self):
+        with pytest.raises(FileNotFoundError, match="meant for a shell"):
+            SimpleExecutor(["A=\udcff", "x"]).start()
 
     def test_a_signal_that_stop_and_kill_do_not_take(self):
         with SimpleExecutor(["sleep", "1000"]) as executor:

@@ -69,6 +69,19 @@ TEST(Stack, TextsAreSplitOrGivenToAShell) {
   EXPECT_EQ(services[1].options.stop_signal, SIGKILL);
 }
 
+TEST(Stack, WordsForAShellMayBeQuotedOrListed) {
+  const auto words = [](const char* command) {
+    return parse((std::string("[service.a]\ncommand = ") + command).c_str())[0]
+        .command.arguments(false)
+        .back();
+  };
+  EXPECT_EQ(words("\"find . -exec echo {} \\\\;\""), ";");
+  EXPECT_EQ(words("\"server --separator '|'\""), "|");
+  EXPECT_EQ(words("\"server a=b 5\""), "5");
+  EXPECT_EQ(words("['server', '&&']"), "&&");
+  EXPECT_EQ(words("\"trap x\""), "x");
+}
+
 TEST(Stack, DefaultsAreForWhatIsNotSaid) {
   StackDefaults defaults;
   defaults.options.timeout = 7s;
@@ -134,8 +147,9 @@ TEST(Stack, ComplaintsNameThePlaceAndWhatIsExpected) {
       {"[service.a]\ncommand = 'x'\nwait-file = ''", "f:3:13: wait-file: a path is empty"},
       {"[service.a]\ncommand = 'x'\nwait-http = 'http://x'\nstatus = '['",
        "f:3:13: wait-http: the regular expression '['"},
-      {"[service.a]\ncommand = 'cd x && y'", "f:2:11: command: 'cd' is for a shell; expected shell = true"},
+      {"[service.a]\ncommand = 'cd x && y'", "f:2:11: command: '&&' is for a shell; expected shell = true"},
       {"[service.a]\ncommand = 'x >> y'", "f:2:11: command: '>>' is for a shell"},
+      {"[service.a]\ncommand = 'x 2>/dev/null'", "f:2:11: command: '2>/dev/null' is for a shell"},
       {"[service.a]\ncommand = 'x'\nwait-port = 80\nstatus = '200'", "f:4:1: status is for wait-http"},
       {"[service.a]\nfollow = true\ncommand = 'x'", "f:2:1: follow is for wait-http"},
       {"[service.a]\ncommand = 'x'\nany = true", "f:3:7: any is for several wait-..., and there is none"},
