@@ -104,13 +104,21 @@ class ProbeCondition final : public Condition {
       const Nanos time = now();
       const bool again = thorough != 0 && time - thorough < kThoroughly;
       if (!again) thorough = time;
-      return condition.probe_({round.limit, again}, last);
+      std::string seen_now = last;
+      const bool ready = condition.probe_({round.limit, again}, seen_now);
+      if (ready || round.limit >= kTelling || !looked) last = seen_now;
+      looked = true;
+      return ready;
     }
     std::string seen() const override { return condition.name_ + ": " + last; }
     // So often at least, a look is the first of its kind.
     static constexpr Nanos kThoroughly = 1'600'000'000;
+    // What a look saw that had less time, the last one before the end of all, is of that and not of the
+    // service.
+    static constexpr Nanos kTelling = 10'000'000;
     const ProbeCondition& condition;
     Nanos thorough = 0;
+    bool looked = false;
     std::string last = "not looked at yet";
   };
 

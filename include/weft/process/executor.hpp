@@ -167,6 +167,7 @@ class Executor {
  private:
   static constexpr size_t kLastLines = 20;
   static constexpr detail::Nanos kSecond = 1'000'000'000;
+  static constexpr detail::Nanos kLeastLook = 1'000'000;
 
   void launch(detail::Nanos deadline) {
     detail::ChildFailure failure;
@@ -194,7 +195,7 @@ class Executor {
       const detail::ChildState state = detail::child_state(child_.get());
       detail::Nanos now = detail::now();
       // An exit may make it true, too, so there is a look after it.
-      detail::Round round{std::max<detail::Nanos>(deadline - now, 1),
+      detail::Round round{std::max(deadline - now, kLeastLook),
                           now >= next_probe || state.exited != had_exited};
       had_exited = state.exited;
       if (watch->look(round)) return;

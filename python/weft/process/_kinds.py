@@ -26,6 +26,7 @@ __all__ = [
 
 Ready.__module__ = "weft.process"
 
+_TELLING = 0.01  # seconds; what a look saw that had less is of that, and not of the service
 _PROBE = 1.0  # seconds that an answer may take, at first; then as long as has been waited already
 
 
@@ -41,8 +42,11 @@ class _Probing(Executor):
         waited = self._timeout - left if self._timeout < float("inf") else _PROBE
         return max(0.001, min(left, max(_PROBE, waited)))
 
-    def _saw(self, answer: tuple[bool, str]) -> bool:
-        ready, self._seen = answer
+    def _look(self, probe: Callable[[float], tuple[bool, str]], limit: float | None = None) -> bool:
+        limit = self._limit() if limit is None else limit
+        ready, seen = probe(limit)
+        if ready or limit >= _TELLING or not self._seen:
+            self._seen = seen
         return ready
 
 
@@ -68,11 +72,11 @@ class TCPExecutor(_Probing):
 
     def pre_start_check(self) -> bool:
         """Does anything accept connections there?"""
-        return self._saw(_weft._probe_tcp(self.host, self.port, self._limit()))
+        return self._look(lambda limit: _weft._probe_tcp(self.host, self.port, limit))
 
     def after_start_check(self) -> bool:
         """The same."""
-        return self._saw(_weft._probe_tcp(self.host, self.port, self._limit()))
+        return TCPExecutor.pre_start_check(self)
 
     def _pause(self, waited: float, wait_for: Callable[[], bool]) -> None:
         process = self.process
@@ -102,7 +106,7 @@ class UnixSocketExecutor(_Probing):
 
     def pre_start_check(self) -> bool:
         """Does anything accept connections there?"""
-        return self._saw(_weft._probe_unix(os.fspath(self.socket), self._limit()))
+        return self._look(lambda limit: _weft._probe_unix(os.fspath(self.socket), limit))
 
     def after_start_check(self) -> bool:
         """The same."""
@@ -209,7 +213,7 @@ class HTTPExecutor(TCPExecutor):
 
     def after_start_check(self) -> bool:
         """Is a request answered as hoped for?"""
-        return self._saw(self._request.probe(self._request_limit()))
+        return self._look(self._request.probe, self._request_limit())
 
     def _request_limit(self) -> float:
         if self._request_timeout == float("inf"):

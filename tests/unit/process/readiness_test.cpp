@@ -198,6 +198,25 @@ TEST_F(ReadinessTest, ACommandThatListensElsewhereIsSaidSo) {
   }
 }
 
+// The last look, just before the time is over, has next to none.
+TEST_F(ReadinessTest, WhatAHastyLookSawIsNotTold) {
+  const auto probe = [](const detail::ProbeCondition::Look& look, std::string& seen) {
+    seen = look.limit < 10'000'000 ? "no time" : "refuses";
+    return false;
+  };
+  const detail::ProbeCondition condition("x", probe);
+  const auto watch = condition.watch(nullptr);
+  for (const detail::Nanos limit : {detail::Nanos{1'000'000'000}, detail::Nanos{1'000'000}}) {
+    detail::Round round{limit, true};
+    EXPECT_FALSE(watch->look(round));
+    EXPECT_EQ(watch->seen(), "x: refuses");
+  }
+  const auto first = condition.watch(nullptr);
+  detail::Round round{1'000'000, true};
+  EXPECT_FALSE(first->look(round));
+  EXPECT_EQ(first->seen(), "x: no time");
+}
+
 TEST_F(ReadinessTest, AllAndAny) {
   int asked = 0;
   const auto third = Readiness::custom([&] { return ++asked >= 3; }, "the third");
