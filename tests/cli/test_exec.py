@@ -399,7 +399,8 @@ def test_stop_and_continue_reach_the_command_and_weft_exec(start):
     process = start("exec", "sleep", "1000", "--", "sh", "-c", "echo $$; exec sleep 1000")
     command = int(process.first_line)
     os.kill(command, signal.SIGSTOP)
-    wait_until(lambda: state(command) == "T")
+    # A SIGCONT that came before it has stopped itself would be taken back by that.
+    wait_until(lambda: state(command) == "T" and state(process.pid) == "T")
     process.send_signal(signal.SIGCONT)
     wait_until(lambda: state(command) == "S" and state(process.pid) == "S")
     process.send_signal(signal.SIGTERM)
