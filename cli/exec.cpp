@@ -118,7 +118,8 @@ void ExecCommand::add_services() {
            [&](const std::string& value) { file_ = value; });
   add_text("--only", "NAME", "With --file: this service, and what it comes after; may be given again",
            [&](const std::string& value) { only_.push_back(value); });
-  app_.add_flag("--check", check_, "With --file: only check it, and print the order of the services");
+  app_.add_flag("--check", check_,
+                "With --file: only check it, print the order of the services, and run nothing");
 }
 
 void ExecCommand::check_waits() const {
@@ -178,7 +179,6 @@ int ExecCommand::run_file(const std::vector<std::string>& command) {
       return complain(app_, "exec: " + option->get_name() +
                                 " is for a service on the command line; with --file, "
                                 "write it into the file");
-  if (check_ && !command.empty()) return complain(app_, "exec: --check runs no command");
   std::vector<process::Service> services = process::read_stack(file_, {options_});
   if (!only_.empty()) services = process::select_services(services, only_);
   if (check_) {

@@ -75,6 +75,7 @@ class Parser {
     Service service;
     toml::source_position where;
     std::map<std::string, toml::source_position> after;
+    std::vector<std::pair<std::string, toml::source_position>> places;  // that it is waited for at
   };
 
   [[noreturn]] void fail(const toml::source_position& where, const std::string& text) const {
@@ -137,7 +138,8 @@ class Parser {
   Parsed service(const toml::key& name, const toml::node& node) const;
   bool take_option(Parsed& parsed, const std::string& key, const toml::node& value) const;
   bool take_http(HttpOptions& http, const std::string& key, const toml::node& value) const;
-  void take_waits(const toml::table& table, const HttpOptions& http, Service& service) const;
+  void take_waits(const toml::table& table, const HttpOptions& http, Parsed& parsed) const;
+  void check_places(const std::vector<Parsed>& all) const;
   std::vector<Service> ordered(std::vector<Parsed> all) const;
 
   const std::string& file_;
@@ -206,7 +208,7 @@ bool Parser::take_option(Parsed& parsed, const std::string& key, const toml::nod
   return true;
 }
 
-void Parser::take_waits(const toml::table& table, const HttpOptions& http, Service& service) const {
+void Parser::take_waits(const toml::table& table, const HttpOptions& http, Parsed& parsed) const {
   std::vector<Readiness> parts;
   bool any = false;
   for (const auto& [name, node] : table) {
@@ -220,9 +222,21 @@ void Parser::take_waits(const toml::table& table, const HttpOptions& http, Servi
                                              key == "wait-port" ? "a port or \"HOST:PORT\", or a list of them"
                                                                 : "text, or a list of texts");
       parts.push_back(checked(value, key, [&] { return parse_readiness(key, what, http); }));
+      if (key != "wait-output")
+        parsed.places.emplace_back(parts.back().condition()->name(), value.source().begin);
     });
   }
-  service.readiness = join_readiness(std::move(parts), any);
+  parsed.service.readiness = join_readiness(std::move(parts), any);
+}
+
+// One service's port would make the other ready.
+void Parser::check_places(const std::vector<Parsed>& all) const {
+  std::map<std::string, const Parsed*> owners;
+  for (const Parsed& parsed : all)
+    for (const auto& [place, where] : parsed.places)
+      if (const auto [owner, is_new] = owners.emplace(place, &parsed); !is_new && owner->second != &parsed)
+        fail(where, place + " is what service " + quoted(owner->second->service.name) +
+                        " is waited for, too; expected a place of its own for each");
 }
 
 Parser::Parsed Parser::service(const toml::key& name, const toml::node& node) const {
@@ -257,7 +271,7 @@ Parser::Parsed Parser::service(const toml::key& name, const toml::node& node) co
   const toml::node* const command = table->get("command");
   if (!command)
     fail(parsed.where, "service." + service.name + " has no command; expected command = [\"server\", ...]");
-  take_waits(*table, http, service);
+  take_waits(*table, http, parsed);
   if (const toml::node* const any = table->get("any"); any && !service.readiness.condition())
     fail(any->source().begin, "any is for several wait-..., and there is none");
   const auto what_a_shell_needs = [&] {
@@ -342,6 +356,7 @@ std::vector<Service> Parser::parse(std::string_view text) {
   if (table->empty()) fail(services->source().begin, std::string("there is no service; ") + kExpected);
   std::vector<Parsed> all;
   for (const Entry& entry : entries_of(*table)) all.push_back(service(*entry.key, *entry.value));
+  check_places(all);
   return ordered(std::move(all));
 }
 

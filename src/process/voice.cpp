@@ -16,8 +16,8 @@ namespace weft::process {
 namespace {
 
 // Standard error is shared with others, who would not expect it to be non-blocking: of a pipe that is
-// writable PIPE_BUF bytes are taken without a wait.
-void write_all(int fd, std::string_view text) noexcept {
+// writable PIPE_BUF bytes are taken without a wait. Returns 0, or an errno and gives the rest up.
+int write_all(int fd, std::string_view text) noexcept {
   try {
     Shield shield;
     while (!text.empty()) {
@@ -26,9 +26,11 @@ void write_all(int fd, std::string_view text) noexcept {
       if (written > 0)
         text.remove_prefix(static_cast<size_t>(written));
       else if (errno != EAGAIN && errno != EINTR)
-        return;
+        return errno;
     }
+    return 0;
   } catch (...) {
+    return EIO;
   }
 }
 
@@ -52,7 +54,8 @@ std::string fitted(const std::string& text, size_t width) {
 }  // namespace
 
 Voice::Voice(const Settings& settings)
-    : quiet_(settings.quiet),
+    : log_file_(settings.log_file),
+      quiet_(settings.quiet),
       show_output_(settings.show_output),
       shows_progress_(!settings.quiet && isatty(STDERR_FILENO)) {
   if (settings.log_file.empty()) return;
@@ -93,7 +96,13 @@ void Voice::end_progress() {
 void Voice::output(std::string_view lines) {
   const Shield shield;
   const std::lock_guard lock(mutex_);
-  if (log_) write_all(log_.get(), lines);
+  if (log_)
+    if (const int error = write_all(log_.get(), lines)) {
+      clear();
+      write_all(STDERR_FILENO, "weft exec: the log is given up: " + log_file_ + ": " +
+                                   std::system_category().message(error) + "\n");
+      log_ = {};
+    }
   if (!show_output_) return;
   clear();
   write_all(STDERR_FILENO, lines);

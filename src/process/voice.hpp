@@ -43,6 +43,7 @@ class Voice {
  private:
   void clear();
 
+  const std::string log_file_;
   const bool quiet_, show_output_, shows_progress_;
   OwnedDescriptor log_;
   Mutex mutex_;  // guards what follows, and the writing

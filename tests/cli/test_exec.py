@@ -213,7 +213,6 @@ def test_a_command_that_a_signal_ends(weft, number):
     ["exec", "--check", "server"],
     ["exec", "--bogus", "server"],
     ["exec", "--file", "x.toml", "--wait-port", "80"],
-    ["exec", "--file", "x.toml", "--check", "true"],
 ], ids=" ".join)
 def test_wrong_usage(weft, arguments):
     done = weft(*arguments)
@@ -292,6 +291,12 @@ def test_output_is_shown_with_names_and_logged(weft, tmp_path):
     done = weft("exec", "--show-output", "--log", tmp_path / "log", "--wait-output", "three", *service, "--", "true")
     assert done.returncode == 0
     assert done.stderr == "sh | one\nsh | two\nsh | three\n" == (tmp_path / "log").read_text()
+
+
+def test_a_log_that_is_full_is_told_of_once(weft):
+    service = ["sh", "-c", "echo one; sleep 0.1; echo two; exec sleep 1000"]
+    done = weft("exec", "--log", "/dev/full", "--wait-output", "two", *service, "--", "true")
+    assert (done.returncode, done.stderr) == (0, "weft exec: the log is given up: /dev/full: No space left on device\n")
 
 
 def test_a_log_that_cannot_be_written(weft, tmp_path):

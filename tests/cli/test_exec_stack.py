@@ -62,6 +62,7 @@ def test_the_two_dashes_may_be_left_out(weft, stack):
 def test_only_and_check(weft, stack, tmp_path):
     assert weft("exec", "--file", stack, "--check").stdout == "db\ncache\nweb: after db, cache\n"
     assert weft("exec", "--file", stack, "--only", "cache", "--check").stdout == "cache\n"
+    assert weft("exec", "--file", stack, "--only", "cache", "--check", "--", "echo", "x").stdout == "cache\n"
     assert not (tmp_path / "notes").exists()
     assert weft("exec", "--file", stack, "--only", "cache", "--", "true").returncode == 0
     assert notes(tmp_path) == ["+ cache", "- cache"]

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cctype>
 #include <initializer_list>
 #include <iterator>
 #include <stdexcept>
@@ -73,15 +74,19 @@ inline std::vector<std::string> split_words(std::string_view line) {
   return words;
 }
 
-/// The first word of `line` that only a shell would understand, as "&&", "|" or "2>log", where it is not
-/// quoted; none: "".
+/// The first word of `line` that only a shell would understand, as "&&", "2>log", "$PORT" or "a;", where it
+/// is not quoted; none: "".
 inline std::string shell_operator(std::string_view line) {
   std::string found;
   detail::for_each_word(line, [&](const std::string& word, bool quoted) {
     const size_t at = word.find_first_not_of("0123456789");
     const bool redirects = at != std::string::npos && (word[at] == '<' || word[at] == '>');
-    if (found.empty() && !quoted && (redirects || word.find_first_not_of("&|;") == std::string::npos))
-      found = word;
+    const size_t dollar = word.find('$');
+    const bool expands = dollar != std::string::npos && dollar + 1 < word.size() &&
+                         (isalpha(static_cast<unsigned char>(word[dollar + 1])) != 0 ||
+                          std::string_view("_{(").find(word[dollar + 1]) != std::string_view::npos);
+    const bool joins = word.back() == ';' || word.find_first_not_of("&|") == std::string::npos;
+    if (found.empty() && !quoted && (redirects || expands || joins)) found = word;
   });
   return found;
 }
@@ -99,7 +104,9 @@ inline std::string shell_word(const std::vector<std::string>& words) {
   const std::string& first = words.front();
   const size_t name =
       first.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789");
-  if (is_in(kOwn, first) || (name != std::string::npos && name > 0 && first[name] == '=')) return first;
+  if (is_in(kOwn, first) || first.find(' ') != std::string::npos ||
+      (name != std::string::npos && name > 0 && first[name] == '='))
+    return first;
   const auto found = std::find_if(words.begin(), words.end(),
                                   [&](const std::string& word) { return is_in(kOperators, word); });
   return found == words.end() ? std::string() : *found;

@@ -79,6 +79,8 @@ TEST(Stack, WordsForAShellMayBeQuotedOrListed) {
   EXPECT_EQ(words("\"server --separator '|'\""), "|");
   EXPECT_EQ(words("\"server a=b 5\""), "5");
   EXPECT_EQ(words("['server', '&&']"), "&&");
+  EXPECT_EQ(words("'server ^a$'"), "^a$");
+  EXPECT_EQ(words("\"server '$PORT'\""), "$PORT");
   EXPECT_EQ(words("\"trap x\""), "x");
 }
 
@@ -149,6 +151,10 @@ TEST(Stack, ComplaintsNameThePlaceAndWhatIsExpected) {
        "f:3:13: wait-http: the regular expression '['"},
       {"[service.a]\ncommand = 'cd x && y'", "f:2:11: command: '&&' is for a shell; expected shell = true"},
       {"[service.a]\ncommand = 'x >> y'", "f:2:11: command: '>>' is for a shell"},
+      {"[service.a]\ncommand = 'x $PORT'", "f:2:11: command: '$PORT' is for a shell"},
+      {"[service.a]\ncommand = 'x; y'", "f:2:11: command: 'x;' is for a shell"},
+      {"[service.a]\ncommand = 'x'\nwait-port = 80\n[service.b]\ncommand = 'y'\nwait-port = [81, 80]",
+       "f:6:18: TCP 127.0.0.1:80 is what service 'a' is waited for, too"},
       {"[service.a]\ncommand = 'x 2>/dev/null'", "f:2:11: command: '2>/dev/null' is for a shell"},
       {"[service.a]\ncommand = 'x'\nwait-port = 80\nstatus = '200'", "f:4:1: status is for wait-http"},
       {"[service.a]\nfollow = true\ncommand = 'x'", "f:2:1: follow is for wait-http"},

@@ -76,7 +76,8 @@ TEST_F(StartTest, WhatIsForAShellIsNamed) {
     }
     return std::string("it was started");
   };
-  for (const char* line : {"cd / && sleep 1000", "PORT=1 sleep 1000", "/nowhere/server 2>&1"})
+  for (const char* line :
+       {"cd / && sleep 1000", "PORT=1 sleep 1000", "/nowhere/server 2>&1", "'server --port 8000'"})
     EXPECT_NE(words(line).find("nor in a folder of PATH. If '"), std::string::npos) << words(line);
   EXPECT_NE(words("cd / && sleep 1000").find("'cd' was meant for a shell: one text"), std::string::npos);
   EXPECT_NE(words("PORT=1 sleep 1000").find("'PORT=1' was meant for a shell"), std::string::npos);
