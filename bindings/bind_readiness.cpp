@@ -81,6 +81,18 @@ class ReadyWatch {
   std::unique_ptr<process::detail::Watch> watch_;
 };
 
+std::vector<Readiness> parts_of(nb::args parts) {
+  for (nb::handle part : parts)
+    if (!nb::isinstance<Readiness>(part)) {
+      PyErr_Format(
+          PyExc_TypeError,
+          "Ready.all() and any() take what Ready's functions return, each as an argument, and not %R",
+          part.ptr());
+      throw nb::python_error();
+    }
+  return nb::cast<std::vector<Readiness>>(nb::list(parts));
+}
+
 process::HttpOptions http_options(std::string method, std::string status,
                                   std::vector<std::pair<std::string, std::string>> headers, std::string body,
                                   bool redirects, bool verify, std::string ca_file) {
@@ -144,13 +156,11 @@ void add_readiness(nb::module_& module) {
           nb::sig("def custom(function: Callable[[], object], name: str = 'a function') -> Ready"),
           "The function returns what is true. Called again and again, by who starts the command.")
       .def_static(
-          "all",
-          [](nb::args parts) { return Readiness::all(nb::cast<std::vector<Readiness>>(nb::list(parts))); },
-          nb::arg("parts"), nb::sig("def all(*parts: Ready) -> Ready"), "Each of them has been so once.")
+          "all", [](nb::args parts) { return Readiness::all(parts_of(parts)); }, nb::arg("parts"),
+          nb::sig("def all(*parts: Ready) -> Ready"), "Each of them has been so once.")
       .def_static(
-          "any",
-          [](nb::args parts) { return Readiness::any(nb::cast<std::vector<Readiness>>(nb::list(parts))); },
-          nb::arg("parts"), nb::sig("def any(*parts: Ready) -> Ready"), "One of them is so.")
+          "any", [](nb::args parts) { return Readiness::any(parts_of(parts)); }, nb::arg("parts"),
+          nb::sig("def any(*parts: Ready) -> Ready"), "One of them is so.")
       .def(
           "present",
           [](const Readiness& self) {

@@ -27,7 +27,7 @@ from weft.process._errors import (
     TimeoutExpired,
 )
 from weft.process._popen import options_of
-from weft.process._report import Progress, Tee
+from weft.process._report import Progress, Tee, check_log
 
 if TYPE_CHECKING:
     import logging
@@ -55,6 +55,8 @@ def _end_all() -> None:
 
 
 def seconds_of(name: str, value: float | None, least: float = 0) -> float | None:
+    if value is not None and not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be seconds, as 30 or 0.5, not {value!r}")
     if value is not None and not value >= least:
         raise ValueError(f"{name} must be {least} or more seconds, not {value!r}")
     return value
@@ -94,7 +96,7 @@ class SimpleExecutor:
 
     def __init__(
         self,
-        command: str | Sequence[str],
+        command: str | Sequence[str | os.PathLike[str]],
         cwd: str | None = None,
         shell: bool = False,
         timeout: float = 3600,
@@ -123,7 +125,7 @@ class SimpleExecutor:
         it can be had (ValueError tells what cannot).
 
         `kept_output`: bytes of each stream that are kept, the last ones. `log`: where each line of output goes besides:
-        a logger, a file's path, a function; where that is slower than the command by more than `kept_output`, a line says
+        a logger, a file's path (it is appended to), a function; where that is slower than the command by more than `kept_output`, a line says
         how much is missing. `progress`: say on standard error what is waited for, each second (default:
         if that is a terminal). `listen`: sockets that the command takes over, as descriptors from 3 on, told by
         LISTEN_FDS and LISTEN_PID as systemd does; they stay open here.
@@ -134,8 +136,8 @@ class SimpleExecutor:
             self.command = command
             self.command_parts = shlex.split(command)
         else:
-            self.command_parts = list(command)
-            self.command = shlex.join(command)
+            self.command_parts = [os.fspath(word) for word in command]
+            self.command = shlex.join(self.command_parts)
         if not self.command_parts:
             raise ValueError("the command is empty: name a program")
         if timeout is None or timeout is False:
@@ -156,7 +158,7 @@ class SimpleExecutor:
         self._popen = options_of(self._additional_popen_kwargs)
         self._popen["options"]["kept_output"] = kept_output
         self._listen = list(listen)
-        self._log = log
+        self._log = check_log(log)
         self._progress = progress
         self._tee: Tee | None = None
         self._endtime: float | None = None
@@ -197,7 +199,7 @@ class SimpleExecutor:
         OSError: it cannot be executed.
         """
         if self.process is None:
-            tee = None if self._log is None else Tee(self._log, str(self))
+            tee = None if self._log is None else Tee(self._log, str(self))  # opens a file
             try:
                 self._owner = os.getpid()
                 self.process = self._last = Process(

@@ -27,6 +27,7 @@ __all__ = [
 Ready.__module__ = "weft.process"
 
 _TELLING = 0.01  # seconds; what a look saw that had less is of that, and not of the service
+_GOOD = r"^2\d\d$"  # statuses
 _PROBE = 1.0  # seconds that an answer may take, at first; then as long as has been waited already
 
 
@@ -151,7 +152,7 @@ class HTTPExecutor(TCPExecutor):
         self,
         command: str | Sequence[str],
         url: str,
-        status: str | int = r"^2\d\d$",
+        status: str | int = _GOOD,
         method: str = "HEAD",
         payload: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
@@ -176,11 +177,16 @@ class HTTPExecutor(TCPExecutor):
         port = self.url.port  # ValueError for what is no port
         if port is None:
             port = 443 if self.url.scheme == "https" else self.DEFAULT_PORT
+        if not isinstance(status, (str, int)):
+            raise TypeError(f"status must be a number or a regular expression for it, as 200 or '2..|404', not {status!r}")
         self.status: str = str(status)
         self.status_re: re.Pattern[str] = re.compile(self.status)
         self.method = method
         self.payload = payload
         self.headers = headers
+        for name, value in (headers or {}).items():
+            if not isinstance(name, str) or not isinstance(value, str):
+                raise TypeError(f"headers: name and value must be text, not {name!r}: {value!r}")
         self._request_timeout = seconds_of("request_timeout", request_timeout) or float("inf")
         super().__init__(command, host=self.url.hostname, port=port, **kwargs)
         self._redirects, self._verify, self._ca_file = redirects, verify, ca_file
@@ -213,7 +219,10 @@ class HTTPExecutor(TCPExecutor):
 
     def after_start_check(self) -> bool:
         """Is a request answered as hoped for?"""
-        return self._look(self._request.probe, self._request_limit())
+        ready = self._look(self._request.probe, self._request_limit())
+        if not ready and self._seen.startswith("HTTP ") and self.status != _GOOD:
+            self._seen += f", but the status is to match {self.status!r}"
+        return ready
 
     def _request_limit(self) -> float:
         if self._request_timeout == float("inf"):
@@ -233,6 +242,8 @@ class ReadinessExecutor(_Probing):
         TypeError: it waits for output, and neither stdout nor stderr is a pipe.
         """
         super().__init__(command, **kwargs)
+        if not isinstance(ready, Ready):
+            raise TypeError(f"ready must be a Ready, as Ready.all(Ready.tcp(...), ...), not {ready!r}")
         if ready.needs_output and not any((self._stdout, self._stderr)):
             raise TypeError("At least one of stdout or stderr has to be initialized: give PIPE for what is to be searched")
         self.ready = ready
@@ -272,7 +283,7 @@ class OutputExecutor(SimpleExecutor):
     __module__ = "weft.process"
 
     def __init__(self, command: str | Sequence[str], banner: str | re.Pattern[str], **kwargs: Any) -> None:
-        """`banner`: looked for anywhere in a line (`^` and `$` are a line's); what was written up to the end of that is not in output() any more.
+        """`banner`: looked for anywhere in a line (`^` and `$` are a line's); that line, and what was before it, is not in output() any more.
 
         `kwargs`: those of SimpleExecutor. TypeError: neither stdout nor stderr is a pipe. ValueError: `banner` is no regular expression.
         """
@@ -300,7 +311,8 @@ class OutputExecutor(SimpleExecutor):
     def _await_banner(self) -> None:
         process = self.process
         assert process is not None
-        self._seen = f"it has not written {self._banner.pattern!r}"
+        unread = "; its standard error is not read: give stderr=PIPE" if self._stderr is None else ""
+        self._seen = f"it has not written {self._banner.pattern!r}{unread}"
         raws = process._raw
         positions = [raw.position if raw is not None else 0 for raw in raws]
         left = None if self._endtime is None or self._timeout == float("inf") else self._endtime - time.monotonic()

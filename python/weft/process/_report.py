@@ -44,6 +44,14 @@ class Progress:
             sys.stderr.flush()
 
 
+def check_log(log: Any) -> Any:
+    """What `log` may be, or None."""
+    if log is None or callable(log) or isinstance(log, (logging.Logger, str, bytes, os.PathLike)):
+        return log
+    advice = "; give its write method" if hasattr(log, "write") else ""
+    raise TypeError(f"log must be a logger, the path of a file or a function, not {log!r}{advice}")
+
+
 class Tee:
     """Copies the lines of a command's streams, in a thread for each that has a pipe, until they end."""
 
@@ -54,7 +62,10 @@ class Tee:
         self.process: Process
         self.file: IO[bytes] | None = None
         if not callable(to) and not isinstance(to, logging.Logger):
-            self.file = open(to, "ab", buffering=0)  # noqa: SIM115 - closed by the last thread
+            try:
+                self.file = open(to, "ab", buffering=0)  # noqa: SIM115 - closed by the last thread
+            except OSError as error:
+                raise type(error)(error.errno, f"the log cannot be written: {error.strerror}", to) from None
         self.lock = threading.Lock()
         self.threads: list[threading.Thread] = []
         self.left = 0

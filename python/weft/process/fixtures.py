@@ -34,19 +34,24 @@ def service(make: Callable[..., E], *, scope: Scope = "function", name: str | No
     if not callable(make):
         raise TypeError(f"service() takes a function that returns an executor, not {make!r}: as service(lambda: TCPExecutor(...))")
 
-    def run(**values: Any) -> Iterator[E]:
-        executor = make(**values)
+    parameters = inspect.signature(make).parameters
+    asks = "request" in parameters
+
+    def run(request: pytest.FixtureRequest, **values: Any) -> Iterator[E]:
+        __tracebackhide__ = True
+        executor = make(request=request, **values) if asks else make(**values)
         if not isinstance(executor, SimpleExecutor):
-            raise TypeError(f"{run.__name__}: what service() was given must return an executor that is not started, not {executor!r}")
+            raise TypeError(
+                f"{request.fixturename}: what service() was given must return an executor that is not started, not {executor!r}"
+            )
         with executor:
             yield executor
 
     run.__name__ = name or getattr(make, "__name__", "service").replace("<lambda>", "service")
-    run.__doc__ = make.__doc__
-    parameters = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in inspect.signature(make).parameters.values()
-    ]
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__doc__ = make.__doc__ or "A service, started: its executor."
+    fixtures = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters.values() if each.name != "request"]
+    request = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    run.__signature__ = inspect.Signature([request, *fixtures])  # type: ignore[attr-defined]
     return pytest.fixture(run, scope=scope, name=name)
 
 

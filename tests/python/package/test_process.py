@@ -223,6 +223,9 @@ class TestReadiness:
         executor = HTTPExecutor(python(SERVER, port), f"http://127.0.0.1:{port}/500", timeout=2)
         with pytest.raises(TimeoutExpired, match="500"):
             executor.start()
+        executor = HTTPExecutor(python(SERVER, port), f"http://127.0.0.1:{port}/500", status="2..|404", timeout=2)
+        with pytest.raises(TimeoutExpired, match=r"HTTP 500 .*, but the status is to match '2..\|404'"):
+            executor.start()
 
     def test_one_that_listens_elsewhere_is_told_where(self, port):
         with listening_socket() as elsewhere:
@@ -323,6 +326,8 @@ class TestReadiness:
             OutputExecutor(["sh", "-c", "echo something; exit 3"], "never", timeout=20).start()
         with pytest.raises(TimeoutExpired, match="something"):
             OutputExecutor(["sh", "-c", "echo something; sleep 1000"], "never", timeout=0.3).start()
+        with pytest.raises(TimeoutExpired, match="written 'never'; its standard error is not read: give stderr=PIPE"):
+            OutputExecutor(["sleep", "1000"], "never", timeout=0.1).start()
 
     def test_flags_of_a_banner(self):
         import re

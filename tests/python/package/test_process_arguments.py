@@ -1,6 +1,8 @@
 """weft.process: arguments that are wrong are told of, by name, and commands that cannot be started."""
 
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 from commands import no_process_is_left  # noqa: F401
@@ -9,6 +11,8 @@ from weft.process import (
     HTTPExecutor,
     OutputExecutor,
     PidExecutor,
+    ReadinessExecutor,
+    Ready,
     SimpleExecutor,
     TCPExecutor,
     UnixSocketExecutor,
@@ -74,6 +78,14 @@ class TestArguments:
         (lambda: SimpleExecutor("true", envvars={"A": 1}), "the value of A must be text, not 1: give '1'"),
         (lambda: SimpleExecutor("true", envvars={"A": None}), "the value of A must be text, not None: leave it out"),
         (lambda: service(SimpleExecutor("true")), "takes a function that returns an executor"),
+        (lambda: SimpleExecutor("true", timeout="5"), "timeout must be seconds, as 30 or 0.5, not '5'"),
+        (lambda: SimpleExecutor("true", log=True), "log must be a logger, the path of a file or a function, not True"),
+        (lambda: SimpleExecutor("true", log=sys.stdout), "give its write method"),
+        (lambda: HTTPExecutor("true", "http://x", status=[200]), "status must be a number or a regular expression"),
+        (lambda: HTTPExecutor("true", "http://x", headers={"a": 1}), "name and value must be text, not 'a': 1"),
+        (lambda: Ready.all([Ready.file("x")]), "each as an argument, and not"),
+        (lambda: Ready.any(Ready.file("x"), "y"), "each as an argument, and not 'y'"),
+        (lambda: ReadinessExecutor("true", [Ready.file("x")]), "ready must be a Ready, as Ready.all"),
     ])
     def test_values_of_another_type(self, make, error):
         with pytest.raises(TypeError, match=error):
@@ -89,6 +101,8 @@ class TestArguments:
             with SimpleExecutor(["sleep", "1000"], **arguments):
                 pass
         assert callable(service(TCPExecutor))
+        with SimpleExecutor([Path("/bin/sleep"), "1000"]) as executor:
+            assert executor.command == "/bin/sleep 1000"
 
     def test_a_word_that_is_no_utf_8(self):
         with pytest.raises(FileNotFoundError, match="meant for a shell"):

@@ -118,6 +118,18 @@ def test_two(server, reserved_port):
     assert done.returncode == 0 and "16 passed" in done.stdout, done.stdout
 
 
+def test_a_fixture_that_makes_no_executor_is_named(tmp_path):
+    (tmp_path / "test_it.py").write_text("""
+from weft.process.fixtures import service
+def start_it(request): return request.node.name
+database = service(start_it)
+def test_one(database): pass
+""")
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path], capture_output=True,
+                          text=True, timeout=60, cwd=tmp_path, check=False)
+    assert "database: what service() was given must return an executor that is not started, not 'test_one'" in done.stdout
+
+
 class TestFoundInReview:
     def test_the_packages_program_finds_the_keeper(self):
         program = os.path.join(sys.prefix, "bin", "weft")
@@ -193,7 +205,7 @@ class TestFoundInReview:
 
     def test_a_log_that_cannot_be_opened(self):
         executor = SimpleExecutor(["sleep", "1000"], log="/no/such/folder/log")
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(FileNotFoundError, match="the log cannot be written"):
             executor.start()
         assert executor.process is None
 
