@@ -259,6 +259,7 @@ class TestReadiness:
                 f"http.server.HTTPServer(('127.0.0.1', {port}), Handler).serve_forever()")
         with HTTPExecutor(python(slow), f"http://127.0.0.1:{port}/", timeout=30, request_timeout=10,
                           stderr=subprocess.PIPE) as executor:
+            assert "HEAD / " in executor.err_output().readline()
             assert len([line for line in executor.tail() if "HEAD / " in line]) == 1
         with pytest.raises(TimeoutExpired, match="within 200 ms"):
             HTTPExecutor(python(slow), f"http://127.0.0.1:{port}/", timeout=3, request_timeout=0.2).start()
