@@ -125,9 +125,9 @@ class SimpleExecutor:
         it can be had (ValueError tells what cannot).
 
         `kept_output`: bytes of each stream that are kept, the last ones. `log`: where each line of output goes besides:
-        a logger, a file's path (it is appended to), a function; where that is slower than the command by more than `kept_output`, a line says
-        how much is missing. `progress`: say on standard error what is waited for, each second (default:
-        if that is a terminal). `listen`: sockets that the command takes over, as descriptors from 3 on, told by
+        a logger, a file's path (it is appended to), a function; where that is slower than the command by more than
+        `kept_output`, a line says how much is missing. `progress`: say on standard error what is waited for, each second
+        (default: if that is a terminal). `listen`: sockets that the command takes over, as descriptors from 3 on, told by
         LISTEN_FDS and LISTEN_PID as systemd does; they stay open here.
         """
         self.command: str
@@ -199,7 +199,7 @@ class SimpleExecutor:
         OSError: it cannot be executed.
         """
         if self.process is None:
-            tee = None if self._log is None else Tee(self._log, str(self))  # opens a file
+            tee = None if self._log is None else Tee(self._log, str(self))
             try:
                 self._owner = os.getpid()
                 self.process = self._last = Process(
@@ -326,7 +326,8 @@ class SimpleExecutor:
     def output(self) -> IO[Any] | None:
         """What the command writes to standard output, from where the last reader left off; None: it has no pipe.
 
-        For one reader at a time. Also after it was stopped. What nobody read before it was pushed out of what is kept is missing.
+        For one reader at a time. Also after it was stopped. What nobody read before it was pushed out of what is kept is
+        missing.
         """
         return self._last.stdout if self._last is not None else None
 

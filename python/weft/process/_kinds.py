@@ -36,15 +36,17 @@ class _Probing(Executor):
 
     __module__ = "weft.process"
 
-    def _limit(self) -> float:
+    def _limit(self, patience: float | None = None) -> float:
+        """Seconds that one look may take: `patience`, else one, then as many as have been waited; not beyond the end."""
         if self._endtime is None:
-            return _PROBE
+            return patience or _PROBE
         left = self._endtime - time.monotonic()
-        waited = self._timeout - left if self._timeout < float("inf") else _PROBE
-        return max(0.001, min(left, max(_PROBE, waited)))
+        if patience is None:
+            patience = max(_PROBE, self._timeout - left) if self._timeout < float("inf") else _PROBE
+        return max(0.001, min(left, patience))
 
-    def _look(self, probe: Callable[[float], tuple[bool, str]], limit: float | None = None) -> bool:
-        limit = self._limit() if limit is None else limit
+    def _look(self, probe: Callable[[float], tuple[bool, str]], patience: float | None = None) -> bool:
+        limit = self._limit(patience)
         ready, seen = probe(limit)
         if ready or limit >= _TELLING or not self._seen:
             self._seen = seen
@@ -187,7 +189,7 @@ class HTTPExecutor(TCPExecutor):
         for name, value in (headers or {}).items():
             if not isinstance(name, str) or not isinstance(value, str):
                 raise TypeError(f"headers: name and value must be text, not {name!r}: {value!r}")
-        self._request_timeout = seconds_of("request_timeout", request_timeout) or float("inf")
+        self._request_timeout = seconds_of("request_timeout", request_timeout) or None
         super().__init__(command, host=self.url.hostname, port=port, **kwargs)
         self._redirects, self._verify, self._ca_file = redirects, verify, ca_file
         self._request = self._make_request()
@@ -219,16 +221,13 @@ class HTTPExecutor(TCPExecutor):
 
     def after_start_check(self) -> bool:
         """Is a request answered as hoped for?"""
-        ready = self._look(self._request.probe, self._request_limit())
-        if not ready and self._seen.startswith("HTTP ") and self.status != _GOOD:
-            self._seen += f", but the status is to match {self.status!r}"
-        return ready
+        return self._look(self._ask, self._request_timeout)
 
-    def _request_limit(self) -> float:
-        if self._request_timeout == float("inf"):
-            return self._limit()
-        left = float("inf") if self._endtime is None else self._endtime - time.monotonic()
-        return max(0.001, min(left, self._request_timeout))
+    def _ask(self, limit: float) -> tuple[bool, str]:
+        ready, seen = self._request.probe(limit)
+        if not ready and seen.startswith("HTTP ") and self.status != _GOOD:
+            seen += f", but the status is to match {self.status!r}"
+        return ready, seen
 
 
 class ReadinessExecutor(_Probing):

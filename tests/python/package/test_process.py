@@ -224,8 +224,13 @@ class TestReadiness:
         with pytest.raises(TimeoutExpired, match="500"):
             executor.start()
         executor = HTTPExecutor(python(SERVER, port), f"http://127.0.0.1:{port}/500", status="2..|404", timeout=2)
-        with pytest.raises(TimeoutExpired, match=r"HTTP 500 .*, but the status is to match '2..\|404'"):
+        with pytest.raises(TimeoutExpired, match=r"HTTP 500 .*, but the status is to match '2..\|404'") as caught:
             executor.start()
+        # Once, though the last look may have had no time of its own.
+        assert caught.value.seen.count("is to match") == 1
+        executor._endtime, executor._seen = time.monotonic(), "HTTP 500, but the status is to match '2..|404'"
+        assert not executor.after_start_check()
+        assert executor._seen.count("is to match") == 1
 
     def test_one_that_listens_elsewhere_is_told_where(self, port):
         with listening_socket() as elsewhere:
