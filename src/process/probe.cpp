@@ -4,7 +4,6 @@
 #include <cerrno>
 #include <optional>
 #include <stdexcept>
-#include <tuple>
 
 #include "process/listeners.hpp"
 #include "weft/fiber.hpp"
@@ -159,14 +158,17 @@ void check_host(const std::string& host, uint16_t port) {
     throw std::invalid_argument("port 0 of " + host + " cannot be asked: expected is 1 to 65535");
 }
 
+ProbeResult refused(const std::string& name) {
+  return {false, describe(name, make_error_code(std::errc::connection_refused))};
+}
+
 }  // namespace
 
 ProbeResult probe_tcp(const std::string& host, uint16_t port, std::chrono::nanoseconds limit, bool again) {
   check_host(host, port);
   const Deadline deadline(limit);
   const std::string name = name_of(host, port);
-  if (again && nobody_listens(host.c_str(), port))
-    return {false, describe(name, make_error_code(std::errc::connection_refused))};
+  if (again && nobody_listens(host.c_str(), port)) return refused(name);
   const auto failure = words_of(name, limit, {}, [&] { connect(host, port, deadline); });
   return failure ? ProbeResult{false, *failure} : ProbeResult{true, name + " accepts connections"};
 }
@@ -186,9 +188,8 @@ ProbeResult probe_unix(const std::string& path, std::chrono::nanoseconds limit) 
 
 ProbeResult probe_http(const HttpRequest& request, std::chrono::nanoseconds limit, bool again) {
   check_request(request);
-  const auto& [host, port] = std::tie(request.url.host, request.url.port);
-  if (again && nobody_listens(host.c_str(), port))
-    return {false, describe(name_of(host, port), make_error_code(std::errc::connection_refused))};
+  if (again && nobody_listens(request.url.host.c_str(), request.url.port))
+    return refused(name_of(request.url.host, request.url.port));
   const Deadline deadline(limit);
   const HttpRequest* current = &request;
   HttpRequest next;
