@@ -1,0 +1,58 @@
+// What weft's leak tests are made of. Promises nothing to programs.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "weft/detail/core.hpp"
+
+namespace weft::detail {
+
+/// A figure of the process that a leak makes grow.
+enum class LeakMetric : uint8_t {
+  kHeap,    ///< bytes of allocations that lie in heaps
+  kMmap,    ///< bytes of allocations that have a mapping of their own
+  kBlocks,  ///< allocations
+  kPython,  ///< blocks of CPython's own allocator
+  kMapped,  ///< bytes mapped by mmap(), CPython's arenas left out
+  kUss,     ///< bytes of memory that is the process's alone
+  kRss,     ///< bytes of memory
+  kVms,     ///< bytes of address space
+};
+inline constexpr size_t kLeakMetrics = 8;
+using LeakLevels = std::array<double, kLeakMetrics>;
+
+enum class LeakVerdict : uint8_t { kUndecided, kClean, kLeaks };
+
+struct LeakLimits {
+  uint64_t times = 200;       ///< calls in the first run
+  int runs = 10;              ///< before a leak is told of
+  double seconds = 10;        ///< for all runs
+  double memory = 256 << 20;  ///< bytes that it may grow by
+  LeakLevels tolerance{};     ///< growth in `times` calls that is no leak
+};
+
+/// Growth per call: as it seems, and what it is at least and at most.
+struct LeakGrowth {
+  double estimate = 0, low = 0, high = 0;
+  bool slows = false;  ///< it was clearly faster in the beginning: what fills up
+  bool leaks = false;
+};
+
+/// A sequential test of one function. The caller runs the function next_leak_calls() times, takes the levels,
+/// and adds them, as long as the verdict is kUndecided. One thread at a time.
+class LeakTrial;
+/// `start`: the levels after the warm-up. Null: no memory. REQUIRES: times and runs are 1 or more.
+WEFT_API LeakTrial* make_leak_trial(const LeakLimits& limits, const LeakLevels& start) noexcept;
+WEFT_API void drop_leak_trial(LeakTrial* trial) noexcept;
+WEFT_API uint64_t next_leak_calls(const LeakTrial& trial) noexcept;
+/// `seconds`: how long the run took, with taking the levels.
+WEFT_API LeakVerdict add_leak_run(LeakTrial& trial, uint64_t calls, double seconds,
+                                  const LeakLevels& levels) noexcept;
+/// With less than eight levels the bounds are infinite.
+WEFT_API LeakGrowth leak_growth(const LeakTrial& trial, LeakMetric metric) noexcept;
+/// Time, memory or runs were used up before it was certain.
+WEFT_API bool leak_trial_was_cut_short(const LeakTrial& trial) noexcept;
+
+}  // namespace weft::detail
