@@ -55,4 +55,36 @@ WEFT_API LeakGrowth leak_growth(const LeakTrial& trial, LeakMetric metric) noexc
 /// Time, memory or runs were used up before it was certain.
 WEFT_API bool leak_trial_was_cut_short(const LeakTrial& trial) noexcept;
 
+/// What is closed, joined, waited for or removed by whoever made it.
+enum class LeakResource : uint8_t {
+  kDescriptor,
+  kThread,   ///< of the kernel; the engine's own and the kernel's helpers do not count
+  kFiber,    ///< not ended; main fibers do not count
+  kChild,    ///< a child process, alive or not waited for
+  kFile,     ///< in the folder for temporary files
+  kSegment,  ///< shared memory: a name in /dev/shm, or a segment of System V made by this process
+};
+inline constexpr size_t kLeakResources = 6;
+
+struct LeakThing {
+  LeakResource resource;
+  int64_t number;    ///< descriptor, thread, fiber, process, segment; 0 for what has a name
+  const char* path;  ///< of a file, also one that a descriptor is of; else ""
+  const char* text;  ///< for people: "fd 7: socket, AF_INET, SOCK_STREAM, 0.0.0.0:80"
+};
+
+/// What there is at a time. Immutable, so any thread.
+class LeakCensus;
+/// Reads /proc: about 10 us, and as much again for every ten descriptors and threads. `resources`: bits by
+/// LeakResource; the rest is not counted. Null: no memory, or no descriptor is left (errno).
+WEFT_API LeakCensus* take_leak_census(uint32_t resources) noexcept;
+WEFT_API void drop_leak_census(LeakCensus* census) noexcept;
+WEFT_API size_t leak_census_count(const LeakCensus& census, LeakResource resource) noexcept;
+/// What `after` has and `before` has not.
+WEFT_API void visit_new_things(const LeakCensus& before, const LeakCensus& after, LeakResource resource,
+                               void* who, void (*visit)(void* who, const LeakThing& thing)) noexcept;
+/// A census that has no more of anything than `before`, or that of `limit` later: a thread that was joined,
+/// or is about to end, stays in the kernel's list for a moment. Sleeps in between; not a cancellation point.
+WEFT_API LeakCensus* settle_leak_census(const LeakCensus& before, Nanos limit) noexcept;
+
 }  // namespace weft::detail
