@@ -255,7 +255,7 @@ class Parser:
         self.at += 1
         inner = Entity("namespace", name, f"namespace {name}", doc)
         self.scope(inner, depth=depth + 1)
-        if name in ("weft", "weft::net", "weft::process"):
+        if name in ("weft", "weft::heap", "weft::net", "weft::process"):
             for entity in inner.members:
                 entity.inside = name
                 owner.members.append(entity)

@@ -11,6 +11,7 @@
 #include "weft/event.hpp"
 #include "weft/fiber.hpp"
 #include "weft/future.hpp"
+#include "weft/heap.hpp"
 #include "weft/io.hpp"
 #include "weft/mailbox.hpp"
 #include "weft/methods.hpp"
