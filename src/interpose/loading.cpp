@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <link.h>
 
+#include <atomic>
 #include <cstring>
 
 #include "interpose/calls.hpp"
@@ -18,6 +19,7 @@ namespace {
 
 elf::Patcher* g_patcher = nullptr;
 const Settings* g_settings = nullptr;
+constinit std::atomic<void (*)() noexcept> g_observer{nullptr};
 
 // A `ret` instruction in the object that contains `caller`. dlopen searches by the run path of the object
 // that calls it, which it tells by its return address, and through us that would be this library.
@@ -61,6 +63,7 @@ void* call_from(const void* caller, Function* function, const void* a0, const vo
 void loaded() noexcept {
   ErrnoKeeper keeper;
   g_patcher->rescan();
+  if (auto* observer = g_observer.load(std::memory_order_acquire)) observer();
   // A C++ runtime may have come along.
   if (Carrier* carrier = Carrier::current()) carrier->refresh_addresses();
 }
@@ -79,6 +82,10 @@ void* answer(const char* symbol, void* found) noexcept {
 void set_loading_patcher(elf::Patcher& patcher, const Settings& settings) noexcept {
   g_patcher = &patcher;
   g_settings = &settings;
+}
+
+void set_load_observer(void (*observer)() noexcept) noexcept {
+  g_observer.store(observer, std::memory_order_release);
 }
 
 bool creates_thread(const char* symbol) noexcept {

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <initializer_list>
 #include <mutex>
 #include <utility>
 
@@ -68,14 +69,21 @@ void for_each_object(Visitor&& visit) {
 }
 
 // By the name the loader knows, up to the version: "libc.so.6", "ld-linux-x86-64.so.2".
-bool is_runtime_name(const Image& image) {
+bool is_named(const Image& image, std::initializer_list<std::string_view> libraries) {
   std::string_view name = image.soname().empty() ? image.name() : image.soname();
   if (const auto slash = name.rfind('/'); slash != name.npos) name.remove_prefix(slash + 1);
-  const auto is = [name](std::string_view library) { return name.starts_with(library); };
-  return is("libc.so.") || is("ld-linux") || is("linux-vdso") || is("linux-gate") || is("libpthread.so.") ||
-         is("libdl.so.") || is("librt.so.") || is("libm.so.") ||
-         // A sanitizer's runtime implements the calls we replace, on top of libc.
-         is("libasan.so.") || is("libtsan.so.") || is("libubsan.so.") || is("liblsan.so.");
+  return std::any_of(libraries.begin(), libraries.end(), [&](auto each) { return name.starts_with(each); });
+}
+
+bool is_libc(const Image& image) {
+  return is_named(image, {"libc.so.", "libpthread.so.", "libdl.so.", "librt.so.", "libm.so."});
+}
+
+bool is_runtime_name(const Image& image) {
+  return is_libc(image) || is_named(image, {"ld-linux", "linux-vdso", "linux-gate",
+                                            // A sanitizer's runtime implements the calls we replace, on top
+                                            // of libc.
+                                            "libasan.so.", "libtsan.so.", "libubsan.so.", "liblsan.so."});
 }
 
 // The pages the loader makes read-only once an object is relocated, rounded as glibc rounds them.
@@ -117,7 +125,8 @@ struct Patcher::Scan {
   bool have_protections = false;
 };
 
-Patcher::Patcher(std::span<const Route> routes, Filter filter) : filter_(std::move(filter)) {
+Patcher::Patcher(std::span<const Route> routes, Filter filter, Reach reach)
+    : filter_(std::move(filter)), reach_(reach) {
   routes_.assign(routes.begin(), routes.end());
   targets_.reserve(routes_.size());
   for (const Route& route : routes_) {
@@ -248,9 +257,10 @@ bool Patcher::still_loaded(const Object& object, const Image& image, bool unload
 
 // `settled`: its loading has been waited for, whatever its pages look like.
 void Patcher::look_through(const Image& image, Object& object, Scan& scan, bool settled) {
-  if (image.range().contains(own_code())) {
+  const bool whole = reach_ == Reach::kWhole;
+  if (!whole && image.range().contains(own_code())) {
     object.treatment = Treatment::kOwn;
-  } else if (is_runtime_name(image)) {
+  } else if (is_runtime_name(image) && !(whole && is_libc(image))) {
     object.treatment = Treatment::kRuntime;
   } else {
     know_protections(image, scan.have_protections);

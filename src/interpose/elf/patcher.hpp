@@ -45,10 +45,19 @@ enum class LeftAlone {
   kFailed,         // the page could not be made writable
 };
 
+// Which objects are patched.
+enum class Reach {
+  kProgram,  // the program and its libraries
+  // With them libc and its kin (libm, libpthread, ...), which call some of their functions through slots as
+  // well, and the object this patcher's code is in. The replacements must then reach what they stand for by
+  // pointers of their own.
+  kWhole,
+};
+
 enum class Treatment {
   kPatched,   // looked through; it may have no routed symbol at all
-  kOwn,       // the object this patcher's code is in
-  kRuntime,   // libc, the loader, the vDSO, a sanitizer: what the replacements stand on
+  kOwn,       // the object this patcher's code is in, where that is left alone
+  kRuntime,   // the loader, the vDSO, a sanitizer; and libc, unless all is patched
   kUnsettled  // another thread is just loading it; looked through as soon as that is done
 };
 
@@ -109,7 +118,8 @@ class Patcher {
   // with the same symbol the first counts.
   //
   // REQUIRES: symbols and replacements stay valid; the patcher outlives every patched slot (restore() first).
-  explicit Patcher(std::span<const Route> routes, Filter filter = {});
+  // No two patchers that are in force together have a symbol in common.
+  explicit Patcher(std::span<const Route> routes, Filter filter = {}, Reach reach = Reach::kProgram);
   Patcher(const Patcher&) = delete;
   Patcher& operator=(const Patcher&) = delete;
 
@@ -198,6 +208,7 @@ class Patcher {
   std::string_view name_of(const Image& image);
 
   const Filter filter_;
+  const Reach reach_;
   mutable SpinLock lock_;
 
   // All below is guarded by lock_.
