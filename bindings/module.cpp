@@ -186,5 +186,6 @@ NB_MODULE(_weft, m) {
   add_actor_values(m);
   add_remote_actors(m);
   add_processes(m);
+  add_heap(m);
   add_patch(m);
 }

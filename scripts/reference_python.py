@@ -89,8 +89,13 @@ def code(text):
 def class_lines(name, cls):
     rows, call, made = [], name, ""
     bases = [base.__name__ for base in cls.__bases__ if base is not object and not base.__name__.startswith("_")]
+    fields = ()
+    if hasattr(cls, "_fields"):
+        bases, fields = ["NamedTuple"], cls._fields
     failure = issubclass(cls, BaseException)
     attributes = attribute_docs(cls)
+    for key in fields:
+        rows.append((f"{key}: {vars(cls)['__annotations__'][key]}", attributes.get(key, "")))
     for key, member in vars(cls).items():
         full = f"{name}.{key}"
         if key in _UNTOLD or (key.startswith("_") and not key.startswith("__")):

@@ -34,4 +34,17 @@ WEFT_API int heap_trim(bool& released) noexcept;
 /// Fills in `room` at most, and sets `count` to how many there are. ENOTSUP, ENOMEM, or 0.
 WEFT_API int heap_arenas(HeapArena* arenas, size_t room, size_t& count) noexcept;
 
+/// What CPython's own allocator has of the heap and of mappings.
+struct InterpreterHeap {
+  char name[32] = "";        ///< "pymalloc", "malloc", "pymalloc_debug", "mimalloc", ...
+  bool known = false;        ///< are the rest of these figures, and not only zeros?
+  uint64_t used = 0;         ///< bytes in blocks of up to 512 bytes
+  uint64_t blocks = 0;       ///< their number
+  uint64_t held = 0;         ///< bytes of its arenas
+  uint64_t arenas = 0;       ///< their number
+  uint64_t other_heaps = 0;  ///< of other interpreters in the process, not in these figures
+};
+/// ENOTSUP: there is no CPython that can be asked. ENOMEM, or 0. REQUIRES: the GIL.
+WEFT_API int interpreter_heap(InterpreterHeap& heap) noexcept;
+
 }  // namespace weft::detail

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, assert_type, cast
 
 import weft
-from weft import actor
+from weft import actor, heap
 from weft.actor.typing import ActorMemberMixin, proxy_field, proxy_method
 
 
@@ -136,3 +136,16 @@ def actors(future: actor.Future[int]) -> None:
     proxy = cast(CounterProxy, ref.proxy())
     assert_type(proxy.add(1), actor.Future[int])
     assert_type(proxy.count.get(), int)
+
+
+def heap_figures() -> None:
+    assert_type(heap.info().heap_used, int)
+    used, mapped, count = heap.info()
+    assert_type(used + mapped + count, int)
+    assert_type(heap.heap_info(), heap.pheap)
+    assert_type(heap.heap_info()._asdict(), dict[str, Any])
+    assert_type([arena.fragmented for arena in heap.arenas()], list[int])
+    assert_type(heap.python_info().allocator, str)
+    assert_type(heap.trim(), bool)
+    assert_type(heap.allocator(), str)
+    heap.heap_trim()
