@@ -36,7 +36,7 @@ def test_benchmark_compares_both_sides(name):
 
 
 def test_every_benchmark_is_tested():
-    assert {script.stem for script in (ROOT / "bench").glob("*.py")} == set(FIGURES) | {"actors", "executors", "package"}
+    assert {script.stem for script in (ROOT / "bench").glob("*.py")} == set(FIGURES) | {"actors", "executors", "heap_info", "package"}
 
 
 def test_the_packages_benchmark_has_figures_for_all():
@@ -78,3 +78,10 @@ def test_the_executors_benchmark_has_figures_for_all():
     assert done.returncode == 0, done.stderr
     for operation in ("tcp", "http", "slow", "start", "many", "cpu"):
         assert re.search(rf"^{operation}( +[\d.]+){{3}}x", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_the_heaps_benchmark_has_figures_for_all():
+    done = run(ROOT / "bench" / "heap_info.py", "--quick")
+    assert done.returncode == 0, done.stderr
+    for operation in ("empty", "holes", "grown", "thread"):
+        assert re.search(rf"^{operation}( +[\d.]+){{4}}x", done.stdout, re.MULTILINE), done.stdout
