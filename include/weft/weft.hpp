@@ -12,6 +12,7 @@
 #include "weft/fiber.hpp"
 #include "weft/future.hpp"
 #include "weft/heap.hpp"
+#include "weft/heap/leak_check.hpp"
 #include "weft/io.hpp"
 #include "weft/mailbox.hpp"
 #include "weft/methods.hpp"

@@ -92,10 +92,9 @@ void lower_greatest(std::span<const double> calls, std::span<double> levels) noe
 
 }  // namespace
 
-LeakTrial::LeakTrial(const LeakLimits& limits, const LeakLevels& start) noexcept : limits_(limits) {
+LeakTrial::LeakTrial(const LeakLimits& limits) noexcept : limits_(limits) {
   // Each leaves a point, and noise wants some more.
   limits_.runs = std::min(limits_.runs, static_cast<int>(kMostPoints) - 8);
-  points_[0] = {0, start};
 }
 
 double LeakTrial::tolerance(LeakMetric metric) const noexcept {
@@ -238,8 +237,11 @@ LeakVerdict LeakTrial::decide() noexcept {
   return leak ? LeakVerdict::kLeaks : LeakVerdict::kClean;
 }
 
-LeakTrial* make_leak_trial(const LeakLimits& limits, const LeakLevels& start) noexcept {
-  return new (std::nothrow) LeakTrial(limits, start);
+LeakTrial* make_leak_trial(const LeakLimits& limits) noexcept {
+  return new (std::nothrow) LeakTrial(limits);
+}
+void start_leak_trial(LeakTrial& trial, const LeakLevels& levels) noexcept {
+  trial.start(levels);
 }
 void drop_leak_trial(LeakTrial* trial) noexcept {
   delete trial;
@@ -253,6 +255,12 @@ LeakVerdict add_leak_run(LeakTrial& trial, uint64_t calls, double seconds,
 }
 LeakGrowth leak_growth(const LeakTrial& trial, LeakMetric metric) noexcept {
   return trial.growth(metric);
+}
+int leak_runs(const LeakTrial& trial) noexcept {
+  return trial.runs();
+}
+uint64_t leak_calls(const LeakTrial& trial) noexcept {
+  return trial.calls();
 }
 bool leak_trial_was_cut_short(const LeakTrial& trial) noexcept {
   return trial.was_cut_short();

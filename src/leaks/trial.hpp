@@ -13,8 +13,10 @@ namespace weft::detail {
 /// long as the verdict is kUndecided. How it decides stands in the source. One thread at a time.
 class LeakTrial {
  public:
-  /// `start`: the figures after the warm-up.
-  LeakTrial(const LeakLimits& limits, const LeakLevels& start) noexcept;
+  explicit LeakTrial(const LeakLimits& limits) noexcept;
+
+  /// Once, with the figures after the warm-up.
+  void start(const LeakLevels& levels) noexcept { points_[0] = {0, levels}; }
 
   uint64_t next_calls() const noexcept;
   /// `seconds`: how long the run took, with taking the figures.
@@ -25,6 +27,9 @@ class LeakTrial {
   bool was_cut_short() const noexcept { return cut_short_; }
   int runs() const noexcept { return runs_; }
   uint64_t calls() const noexcept { return calls_; }
+  /// After run `run`; 0 is the start.
+  double calls_at(int run) const noexcept { return point(run).calls; }
+  double level_at(int run, LeakMetric metric) const noexcept { return level(run, metric); }
   /// What is known of one figure; with less than eight runs its bounds are infinite.
   LeakGrowth growth(LeakMetric metric) const noexcept;
 

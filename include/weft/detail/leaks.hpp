@@ -33,6 +33,15 @@ struct LeakLimits {
   LeakLevels tolerance{};     ///< growth in `times` calls that is no leak
 };
 
+/// What `bytes` in `times` calls allow each figure: a block has 16 bytes at least.
+inline LeakLevels leak_tolerance(double bytes) noexcept {
+  LeakLevels tolerance;
+  tolerance.fill(bytes);
+  tolerance[static_cast<size_t>(LeakMetric::kBlocks)] = tolerance[static_cast<size_t>(LeakMetric::kPython)] =
+      bytes / 16;
+  return tolerance;
+}
+
 /// Growth per call: as it seems, and what it is at least and at most.
 struct LeakGrowth {
   double estimate = 0, low = 0, high = 0;
@@ -43,8 +52,10 @@ struct LeakGrowth {
 /// A sequential test of one function. The caller runs the function next_leak_calls() times, takes the levels,
 /// and adds them, as long as the verdict is kUndecided. One thread at a time.
 class LeakTrial;
-/// `start`: the levels after the warm-up. Null: no memory. REQUIRES: times and runs are 1 or more.
-WEFT_API LeakTrial* make_leak_trial(const LeakLimits& limits, const LeakLevels& start) noexcept;
+/// Null: no memory. REQUIRES: times and runs are 1 or more.
+WEFT_API LeakTrial* make_leak_trial(const LeakLimits& limits) noexcept;
+/// Once, with the levels after the warm-up.
+WEFT_API void start_leak_trial(LeakTrial& trial, const LeakLevels& levels) noexcept;
 WEFT_API void drop_leak_trial(LeakTrial* trial) noexcept;
 WEFT_API uint64_t next_leak_calls(const LeakTrial& trial) noexcept;
 /// `seconds`: how long the run took, with taking the levels.
@@ -54,6 +65,30 @@ WEFT_API LeakVerdict add_leak_run(LeakTrial& trial, uint64_t calls, double secon
 WEFT_API LeakGrowth leak_growth(const LeakTrial& trial, LeakMetric metric) noexcept;
 /// Time, memory or runs were used up before it was certain.
 WEFT_API bool leak_trial_was_cut_short(const LeakTrial& trial) noexcept;
+
+WEFT_API int leak_runs(const LeakTrial& trial) noexcept;
+WEFT_API uint64_t leak_calls(const LeakTrial& trial) noexcept;
+// Each writes what fits, with a NUL, and returns how many characters there are without it; 0: no memory.
+/// `run`: from 1 on. The line has no end.
+WEFT_API size_t leak_run_line(const LeakTrial& trial, int run, char* text, size_t room) noexcept;
+/// All lines, and for each figure that leaks how much it grew per call.
+WEFT_API size_t leak_table(const LeakTrial& trial, char* text, size_t room) noexcept;
+/// The growth over the calls as an SVG document.
+WEFT_API size_t leak_growth_svg(const LeakTrial& trial, const char* title, char* text, size_t room) noexcept;
+
+/// Begins to count allocations, for levels that are exact; nests. ENOTSUP: they cannot be counted, the
+/// allocator's own figures have to do; ENOMEM; or 0.
+WEFT_API int begin_leak_watch() noexcept;
+WEFT_API void end_leak_watch() noexcept;
+/// What CPython's own allocator has: it takes arenas from mmap() and gives out blocks.
+struct InterpreterLevels {
+  double blocks = 0;  ///< in use
+  double held = 0;    ///< bytes of its arenas
+};
+/// `counting`: begin_leak_watch() returned 0. Allocates nothing; reads two files of /proc, about 0.2 ms with
+/// a few hundred mappings.
+WEFT_API void take_leak_levels(LeakLevels& levels, bool counting,
+                               const InterpreterLevels& interpreter = {}) noexcept;
 
 /// What is closed, joined, waited for or removed by whoever made it.
 enum class LeakResource : uint8_t {

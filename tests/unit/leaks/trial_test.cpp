@@ -123,7 +123,8 @@ struct Ending {
 Ending try_out(const Function& function, LeakLimits limits = {}, double seconds_per_call = 1e-6) {
   Process process;
   for (int i = 0; i < 10; ++i) function(process);
-  LeakTrial trial(limits, process.levels());
+  LeakTrial trial(limits);
+  trial.start(process.levels());
   while (trial.verdict() == LeakVerdict::kUndecided) {
     const uint64_t calls = trial.next_calls();
     for (uint64_t i = 0; i < calls; ++i) function(process);
@@ -219,7 +220,8 @@ TEST(Trial, LosesNoMoreMemoryThanItMay) {
 // A step is none, a staircase is one.
 TEST(Trial, TakesNoSingleRiseForATrend) {
   for (int at = 0; at < 12; ++at) {
-    LeakTrial trial({}, {});
+    LeakTrial trial({});
+    trial.start({});
     double level = 0;
     for (int run = 0; trial.verdict() == LeakVerdict::kUndecided; ++run) {
       if (run == at) level += 1 << 20;
@@ -233,7 +235,8 @@ TEST(Trial, TakesNoSingleRiseForATrend) {
 
 TEST(Trial, FindsALeakInAnyFigure) {
   for (size_t metric = 0; metric < kLeakMetrics; ++metric) {
-    LeakTrial trial({}, {});
+    LeakTrial trial({});
+    trial.start({});
     LeakLevels levels{};
     while (trial.verdict() == LeakVerdict::kUndecided) {
       const uint64_t calls = trial.next_calls();
