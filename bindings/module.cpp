@@ -187,5 +187,6 @@ NB_MODULE(_weft, m) {
   add_remote_actors(m);
   add_processes(m);
   add_heap(m);
+  add_leaks(m);
   add_patch(m);
 }

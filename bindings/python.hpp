@@ -126,6 +126,7 @@ void add_processes(nb::module_& module);
 void add_probes(nb::module_& module);
 void add_readiness(nb::module_& module);
 void add_heap(nb::module_& module);
+void add_leaks(nb::module_& module);
 void add_patch(nb::module_& module);
 /// Makes functions and types known as the package's. After all others. Idempotent.
 void publish(nb::handle module);

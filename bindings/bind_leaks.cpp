@@ -1,0 +1,179 @@
+// What weft.leaks is made of: a trial that takes its levels itself, and censuses.
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <array>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "python.hpp"
+#include "weft/detail/heap.hpp"
+#include "weft/detail/leaks.hpp"
+
+namespace weft::python {
+
+namespace {
+
+template <typename Write>
+std::string text_of(Write&& write) {
+  std::string text(write(nullptr, size_t{0}), '\0');
+  if (text.empty()) throw std::bad_alloc();
+  write(text.data(), text.size() + 1);
+  return text;
+}
+
+detail::InterpreterLevels interpreter_levels() {
+  detail::InterpreterLevels levels;
+  PyObject* const ask = PySys_GetObject("getallocatedblocks");
+  if (!ask) raise_error(PyExc_RuntimeError, "sys.getallocatedblocks is missing");
+  levels.blocks = nb::cast<double>(nb::handle(ask)());
+  detail::InterpreterHeap heap;
+  if (detail::interpreter_heap(heap) == 0) levels.held = static_cast<double>(heap.held);
+  return levels;
+}
+
+class LeakTrial {
+ public:
+  LeakTrial(uint64_t times, int runs, double seconds, double memory, const std::vector<double>& tolerance) {
+    limits_ = {times, runs, seconds, memory, {}};
+    std::copy_n(tolerance.begin(), std::min(tolerance.size(), detail::kLeakMetrics),
+                limits_.tolerance.begin());
+    const int error = detail::begin_leak_watch();
+    if (error == ENOMEM) throw std::bad_alloc();
+    counting_ = error == 0;
+  }
+  LeakTrial(const LeakTrial&) = delete;
+  LeakTrial& operator=(const LeakTrial&) = delete;
+  ~LeakTrial() {
+    if (counting_) detail::end_leak_watch();
+  }
+
+  void start() {
+    trial_.reset(detail::make_leak_trial(limits_));
+    if (!trial_) throw std::bad_alloc();
+    detail::start_leak_trial(*trial_, levels());
+  }
+  uint64_t next_calls() const { return detail::next_leak_calls(get()); }
+  bool add(uint64_t calls, double seconds) {
+    verdict_ = detail::add_leak_run(get(), calls, seconds, levels());
+    return verdict_ == detail::LeakVerdict::kUndecided;
+  }
+  bool leaks() const { return verdict_ == detail::LeakVerdict::kLeaks; }
+  bool counting() const { return counting_; }
+  bool cut_short() const { return detail::leak_trial_was_cut_short(get()); }
+  int runs() const { return detail::leak_runs(get()); }
+  uint64_t calls() const { return detail::leak_calls(get()); }
+  std::tuple<double, double, double, bool> growth(int metric) const {
+    if (metric < 0 || metric >= static_cast<int>(detail::kLeakMetrics)) throw nb::index_error();
+    const auto growth = detail::leak_growth(get(), static_cast<detail::LeakMetric>(metric));
+    return {growth.estimate, growth.low, growth.high, growth.leaks};
+  }
+  std::string line(int run) const {
+    if (run < 1 || run > runs()) throw nb::index_error();
+    return text_of([&](char* text, size_t room) { return detail::leak_run_line(get(), run, text, room); });
+  }
+  std::string table() const {
+    return text_of([&](char* text, size_t room) { return detail::leak_table(get(), text, room); });
+  }
+  std::string svg(const std::string& title) const {
+    return text_of(
+        [&](char* text, size_t room) { return detail::leak_growth_svg(get(), title.c_str(), text, room); });
+  }
+
+ private:
+  struct Drop {
+    void operator()(detail::LeakTrial* trial) const noexcept { detail::drop_leak_trial(trial); }
+  };
+
+  detail::LeakLevels levels() const {
+    bool released;
+    detail::heap_trim(released);
+    detail::LeakLevels levels;
+    detail::take_leak_levels(levels, counting_, interpreter_levels());
+    return levels;
+  }
+  detail::LeakTrial& get() const {
+    if (!trial_) raise_error(PyExc_RuntimeError, "the trial has not been started");
+    return *trial_;
+  }
+
+  detail::LeakLimits limits_;
+  bool counting_ = false;
+  detail::LeakVerdict verdict_ = detail::LeakVerdict::kUndecided;
+  std::unique_ptr<detail::LeakTrial, Drop> trial_;
+};
+
+class LeakCensus {
+ public:
+  explicit LeakCensus(uint32_t resources) : LeakCensus(detail::take_leak_census(resources)) {}
+  explicit LeakCensus(detail::LeakCensus* census) : census_(census) {
+    if (!census) raise_errno(errno);
+  }
+
+  size_t count(int resource) const { return detail::leak_census_count(*census_, resource_of(resource)); }
+  // (number, path, text) of each thing that `before` has not.
+  std::vector<std::tuple<int64_t, std::string, std::string>> fresh(const LeakCensus& before,
+                                                                   int resource) const {
+    std::vector<std::tuple<int64_t, std::string, std::string>> all;
+    detail::visit_new_things(*before.census_, *census_, resource_of(resource), &all,
+                             [](void* who, const detail::LeakThing& thing) {
+                               static_cast<decltype(all)*>(who)->emplace_back(thing.number, thing.path,
+                                                                              thing.text);
+                             });
+    return all;
+  }
+  LeakCensus* settled(double seconds) const {
+    const Nanos limit = static_cast<Nanos>(seconds * 1e9);
+    detail::LeakCensus* later;
+    int error;
+    {
+      Released released;
+      later = detail::settle_leak_census(*census_, limit);
+      error = errno;
+    }
+    if (!later) raise_errno(error);
+    return new LeakCensus(later);
+  }
+
+ private:
+  struct Drop {
+    void operator()(detail::LeakCensus* census) const noexcept { detail::drop_leak_census(census); }
+  };
+
+  static detail::LeakResource resource_of(int number) {
+    if (number < 0 || number >= static_cast<int>(detail::kLeakResources)) throw nb::index_error();
+    return static_cast<detail::LeakResource>(number);
+  }
+
+  std::unique_ptr<detail::LeakCensus, Drop> census_;
+};
+
+}  // namespace
+
+void add_leaks(nb::module_& module) {
+  nb::class_<LeakTrial>(module, "_LeakTrial")
+      .def(nb::init<uint64_t, int, double, double, const std::vector<double>&>(), nb::arg("times"),
+           nb::arg("runs"), nb::arg("seconds"), nb::arg("memory"), nb::arg("tolerance"))
+      .def("start", &LeakTrial::start)
+      .def("next_calls", &LeakTrial::next_calls)
+      .def("add", &LeakTrial::add, nb::arg("calls"), nb::arg("seconds"))
+      .def_prop_ro("leaks", &LeakTrial::leaks)
+      .def_prop_ro("counting", &LeakTrial::counting)
+      .def_prop_ro("cut_short", &LeakTrial::cut_short)
+      .def_prop_ro("runs", &LeakTrial::runs)
+      .def_prop_ro("calls", &LeakTrial::calls)
+      .def("growth", &LeakTrial::growth, nb::arg("metric"))
+      .def("line", &LeakTrial::line, nb::arg("run"))
+      .def("table", &LeakTrial::table)
+      .def("svg", &LeakTrial::svg, nb::arg("title"));
+  nb::class_<LeakCensus>(module, "_LeakCensus")
+      .def(nb::init<uint32_t>(), nb::arg("resources"))
+      .def("count", &LeakCensus::count, nb::arg("resource"))
+      .def("fresh", &LeakCensus::fresh, nb::arg("before"), nb::arg("resource"))
+      .def("settled", &LeakCensus::settled, nb::rv_policy::take_ownership, nb::arg("seconds"));
+}
+
+}  // namespace weft::python

@@ -1,0 +1,128 @@
+"""What leak tests raise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Error(AssertionError):
+    """The base of all that leak tests raise: assertions, to test frameworks."""
+
+
+class MemoryLeakError(Error):
+    """Memory grows with the calls. Its text has the growth run by run, and how much is lost in a call.
+
+    Attributes:
+        table: The runs and what they added, as text.
+        svg: The growth as an SVG document, or "".
+    """
+
+    table: str = ""
+    svg: str = ""
+
+
+class Left(NamedTuple):
+    """Something that was left behind, as in `UnclosedResourceError.extras`. Its repr is for people."""
+
+    number: int
+    """The descriptor, or the kernel's number of a thread or process; 0 for what has a name only."""
+    path: str
+    """Of a file, also one that a descriptor is of; else empty."""
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+class UnclosedResourceError(Error):
+    """Something is left behind by one call, and by each of the calls after it.
+
+    Attributes:
+        count: How many.
+        fun_name: The function.
+        extras: What they are, as far as that can be told.
+    """
+
+    resource_name = "resource"
+    verb = "unclosed"
+
+    def __init__(self, count: int, fun_name: str, extras: Sequence[Any] | None = None) -> None:
+        self.count = count
+        self.fun_name = fun_name
+        self.extras = extras
+        many = "" if count == 1 else "s"
+        text = f"detected {count} {self.verb} {self.resource_name}{many} after calling {fun_name!r} 1 time"
+        if extras:
+            text += ":" + "".join(f"\n* {extra!r}" for extra in extras)
+        super().__init__(text)
+
+
+class UnclosedFdError(UnclosedResourceError):
+    """A descriptor is left open."""
+
+    resource_name = "file descriptor"
+
+
+class UnclosedHandleError(UnclosedResourceError):
+    """A handle of Windows is left open. Never raised here."""
+
+    resource_name = "handle"
+
+
+class UnclosedHeapCreateError(UnclosedResourceError):
+    """A heap of Windows is left. Never raised here."""
+
+    resource_name = "HeapCreate() call"
+
+
+class UnclosedNativeThreadError(UnclosedResourceError):
+    """An OS thread that is none of Python's is left running."""
+
+    resource_name = "native C thread"
+
+
+class UnclosedPythonThreadError(UnclosedResourceError):
+    """A `threading.Thread` is left running."""
+
+    resource_name = "Python thread"
+
+
+class UnclosedFiberError(UnclosedResourceError):
+    """A fiber is left that has not ended."""
+
+    resource_name = "fiber"
+
+
+class UnclosedProcessError(UnclosedResourceError):
+    """A child process is left running, or was not waited for."""
+
+    resource_name = "child process"
+
+    def __init__(self, count: int, fun_name: str, extras: Sequence[Any] | None = None) -> None:
+        if count != 1:
+            self.resource_name = "child processe"
+        super().__init__(count, fun_name, extras)
+
+
+class UnclosedFileError(UnclosedResourceError):
+    """A file is left in the folder for temporary files."""
+
+    resource_name = "temporary file"
+    verb = "left"
+
+
+class UnclosedSegmentError(UnclosedResourceError):
+    """A shared-memory segment is left: of POSIX by its name, or of System V."""
+
+    resource_name = "shared-memory segment"
+    verb = "left"
+
+
+class UncollectableGarbageError(UnclosedResourceError):
+    """Objects that only the garbage collector can free, as they refer to each other."""
+
+    resource_name = "GC object"
+    verb = "uncollectable"
