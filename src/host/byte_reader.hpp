@@ -12,7 +12,8 @@ namespace weft::engine::host {
 /// Reads `size` bytes from `begin` on, one by one, through a window. Async-signal-safe.
 class ByteReader {
  public:
-  ByteReader(uintptr_t begin, size_t size) noexcept : next_(begin), left_(size) {}
+  ByteReader(uintptr_t begin, size_t size, Memory memory = Memory::kForeign) noexcept
+      : memory_(memory), next_(begin), left_(size) {}
 
   /// False at the end, and where the memory cannot be read.
   bool next(uint8_t& byte) noexcept {
@@ -25,7 +26,7 @@ class ByteReader {
   bool fill() noexcept {
     filled_ = std::min(left_, sizeof window_);
     at_ = 0;
-    if (filled_ == 0 || !read_memory(next_, window_, filled_)) {
+    if (filled_ == 0 || !copy_memory(memory_, next_, window_, filled_)) {
       left_ = filled_ = 0;
       return false;
     }
@@ -34,6 +35,7 @@ class ByteReader {
     return true;
   }
 
+  Memory memory_;
   uintptr_t next_;
   size_t left_;
   size_t at_ = 0, filled_ = 0;

@@ -76,7 +76,10 @@ int line_at(ByteReader table, int first_line, int64_t offset) noexcept {
 
 struct Frame {
   uintptr_t code = 0, instruction = 0;
-  bool operator==(const Frame&) const = default;
+  bool outer_loop = false;  // as in PythonFrame
+  bool operator==(const Frame& other) const noexcept {
+    return code == other.code && instruction == other.instruction;
+  }
 };
 
 // What a frame says.
@@ -87,23 +90,30 @@ struct Place {
 
 class FrameWalker {
  public:
-  FrameWalker(const Python& python, uintptr_t innermost) noexcept
-      : python_(python), layout_(*python.layout()), frame_(innermost) {}
+  FrameWalker(const Python& python, uintptr_t innermost, Memory memory = Memory::kForeign) noexcept
+      : python_(python), layout_(*python.layout()), memory_(memory), frame_(innermost) {}
 
   /// False at the end of the stack, or where it cannot be read.
   bool next(Frame& frame) noexcept {
     // C code between Python frames, and frames that are being made, are skipped; a broken chain must end.
     for (int skipped = 0; frame_ && skipped < 1000; ++skipped) {
       unsigned char bytes[kMaxFrameSize];
-      if (!read_memory(frame_, bytes, frame_size())) return false;
+      if (!copy_memory(memory_, frame_, bytes, frame_size())) return false;
       const auto word = [&bytes](uint32_t offset) {
         uintptr_t value;
         __builtin_memcpy(&value, bytes + offset, sizeof value);
         return value;
       };
       frame_ = word(layout_.frame_previous);
-      frame = {word(layout_.frame_code), word(layout_.frame_instruction)};
-      if (bytes[layout_.frame_owner] <= kLastPythonFrameOwner && is_code(frame.code)) return true;
+      frame = {word(layout_.frame_code), word(layout_.frame_instruction), outer_loop_};
+      const bool of_python = bytes[layout_.frame_owner] <= kLastPythonFrameOwner;
+      // Where a loop was entered stands a frame of C's; in 3.11 the first of the loop's own is marked, in the
+      // byte before the owner.
+      const bool of_311 = !python_.at_least(3, 12);
+      if (of_311 ? bytes[layout_.frame_owner - 1] != 0 : !of_python) outer_loop_ = true;
+      if (!of_python || !is_code(frame.code)) continue;
+      if (!of_311 || !bytes[layout_.frame_owner - 1]) outer_loop_ = false;
+      return true;
     }
     return false;
   }
@@ -116,18 +126,21 @@ class FrameWalker {
 
   bool is_code(uintptr_t code) const noexcept {
     uintptr_t type = 0;
-    return code && read_memory(code + layout_.object_type, type) &&
+    return code && copy_memory(memory_, code + layout_.object_type, &type, sizeof type) &&
            type == reinterpret_cast<uintptr_t>(python_.api().code_type);
   }
 
   const Python& python_;
   const Layout& layout_;
+  const Memory memory_;
   uintptr_t frame_;
+  bool outer_loop_ = false;
 };
 
-void read_place(const Layout& layout, const Frame& frame, Place& place) noexcept {
+void read_place(const Layout& layout, const Frame& frame, Place& place,
+                Memory memory = Memory::kForeign) noexcept {
   unsigned char bytes[kMaxCodeSize];
-  if (!read_memory(frame.code, bytes, layout.code_instructions)) return;
+  if (!copy_memory(memory, frame.code, bytes, layout.code_instructions)) return;
   const auto word = [&bytes](uint32_t offset) {
     uintptr_t value;
     __builtin_memcpy(&value, bytes + offset, sizeof value);
@@ -139,8 +152,8 @@ void read_place(const Layout& layout, const Frame& frame, Place& place) noexcept
   __builtin_memcpy(&first_line, bytes + layout.code_first_line, sizeof first_line);
   const uintptr_t table = word(layout.code_line_table);
   uint64_t size = 0;
-  if (read_memory(table + layout.bytes_size, size))
-    place.line = line_at(ByteReader(table + layout.bytes_data, size), first_line,
+  if (copy_memory(memory, table + layout.bytes_size, &size, sizeof size))
+    place.line = line_at(ByteReader(table + layout.bytes_data, size, memory), first_line,
                          static_cast<int64_t>(frame.instruction - (frame.code + layout.code_instructions)));
 }
 
@@ -251,6 +264,21 @@ size_t describe_python_frame(const Python& python, const ThreadStateInfo& thread
   sink.write(" in ");
   write_python_text(*python.layout(), place.name, sink);
   return sink.size();
+}
+
+size_t read_own_python_frames(const Python& python, PythonFrame* frames, size_t limit) noexcept {
+  ThreadStateInfo thread;
+  if (!python.layout() ||
+      !read_thread_state(python, reinterpret_cast<uintptr_t>(python.api().current_state()), thread))
+    return 0;
+  FrameWalker walker(python, thread.frame, Memory::kOwn);
+  size_t count = 0;
+  for (Frame frame; count < limit && walker.next(frame); ++count) {
+    Place place;
+    read_place(*python.layout(), frame, place, Memory::kOwn);
+    frames[count] = {place.filename, place.name, place.line, frame.outer_loop};
+  }
+  return count;
 }
 
 }  // namespace weft::engine::host

@@ -45,10 +45,10 @@ struct Characters {
   uint32_t width = 0;
   bool ascii = false;
 
-  bool find(const Layout& layout, uintptr_t object) noexcept {
+  bool find(const Layout& layout, uintptr_t object, Memory memory = Memory::kForeign) noexcept {
     uint32_t state = 0;
-    if (!object || !read_memory(object + layout.text_length, length) ||
-        !read_memory(object + layout.text_state, state))
+    if (!object || !copy_memory(memory, object + layout.text_length, &length, sizeof length) ||
+        !copy_memory(memory, object + layout.text_state, &state, sizeof state))
       return false;
     // The bits of `state`, from the lowest: interned 2, kind 3, compact 1, ASCII 1.
     width = (state >> 2) & 7;
@@ -87,6 +87,12 @@ bool python_text_is(const Layout& layout, uintptr_t object, std::string_view tex
   return text.size() <= sizeof present && characters.find(layout, object) && characters.ascii &&
          characters.length == text.size() && read_memory(characters.begin, present, text.size()) &&
          memcmp(present, text.data(), text.size()) == 0;
+}
+
+std::string_view own_ascii_text(const Layout& layout, uintptr_t object) noexcept {
+  Characters characters;
+  if (!characters.find(layout, object, Memory::kOwn) || !characters.ascii) return {};
+  return {reinterpret_cast<const char*>(characters.begin), characters.length};
 }
 
 }  // namespace weft::engine::host

@@ -20,4 +20,8 @@ void write_python_text(const Layout& layout, uintptr_t object, TextSink& sink,
 /// Whether it is a string object that holds `text`, which is ASCII. Async-signal-safe; survives any pointer.
 bool python_text_is(const Layout& layout, uintptr_t object, std::string_view text) noexcept;
 
+/// The characters of a string object that is ASCII, without a copy; empty for others. REQUIRES: `object` is
+/// null or a string object that lives.
+std::string_view own_ascii_text(const Layout& layout, uintptr_t object) noexcept;
+
 }  // namespace weft::engine::host

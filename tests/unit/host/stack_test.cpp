@@ -11,6 +11,7 @@
 
 #include "embedded.hpp"
 #include "host/python_stack.hpp"
+#include "host/python_text.hpp"
 #include "host/safe_memory.hpp"
 #include "host/thread_name.hpp"
 
@@ -425,6 +426,46 @@ TEST_F(PythonStackTest, TheHolderOfTheGilIsSeenFromOutside) {
     ASSERT_EQ(read_gil_holder(python_, holder), GilHolder::kSomebody);
     EXPECT_EQ(holder.thread_id, me);
   }).join();
+}
+
+std::string g_own_frames;
+
+extern "C" int record_own_frames() {
+  const Python& python = *Python::present();
+  PythonFrame frames[32];
+  const size_t count = read_own_python_frames(python, frames, 32);
+  for (size_t i = 0; i < count && i < 5; ++i) {
+    const std::string_view file = own_ascii_text(*python.layout(), frames[i].filename);
+    const std::string_view name = own_ascii_text(*python.layout(), frames[i].name);
+    g_own_frames += std::string(frames[i].outer_loop ? "| " : "") + std::string(file) + ":" +
+                    std::to_string(frames[i].line) + " " + std::string(name) + "\n";
+  }
+  return 0;
+}
+
+TEST(OwnPythonStack, FramesAndTheirLoops) {
+  const Gil gil;
+  g_own_frames.clear();
+  run("import ctypes\n"
+      "record = ctypes.PYFUNCTYPE(ctypes.c_int)(" +
+      std::to_string(reinterpret_cast<uintptr_t>(&record_own_frames)) + ")\n" + R"(
+exec(compile("""
+def inner():
+    return record()
+def middle():
+    return (
+        inner())
+def outer():
+    return list(map(lambda _: middle(), [1]))
+outer()
+""", "own.py", "exec"), {"record": record})
+)");
+  EXPECT_EQ(g_own_frames,
+            "own.py:3 inner\n"
+            "own.py:6 middle\n"
+            "own.py:8 outer.<locals>.<lambda>\n"
+            "| own.py:8 outer\n"
+            "own.py:9 <module>\n");
 }
 
 }  // namespace
