@@ -8,21 +8,24 @@
 #include <vector>
 
 #include "weft/detail/heap_count.hpp"
+#include "weft/detail/heap_profile.hpp"
 
 namespace {
 
-enum Mode : int64_t { kOff, kCounting };
+enum Mode : int64_t { kOff, kCounting, kSampling };
 
 // For the time of a benchmark.
 class Watched {
  public:
   explicit Watched(benchmark::State& state) : mode_(static_cast<Mode>(state.range(0))) {
-    static const char* const kNames[] = {"off", "counting"};
+    static const char* const kNames[] = {"off", "counting", "sampling"};
     state.SetLabel(kNames[mode_]);
-    if (mode_ >= kCounting && weft::detail::heap_count_begin() != 0) state.SkipWithError("cannot count");
+    if (mode_ == kCounting && weft::detail::heap_count_begin() != 0) state.SkipWithError("cannot count");
+    if (mode_ == kSampling && weft::detail::heap_profile_begin() != 0) state.SkipWithError("cannot sample");
   }
   ~Watched() {
-    if (mode_ >= kCounting) weft::detail::heap_count_end();
+    if (mode_ == kCounting) weft::detail::heap_count_end();
+    if (mode_ == kSampling) weft::detail::heap_profile_end();
   }
 
  private:
@@ -37,7 +40,7 @@ void pair(benchmark::State& state) {
     free(block);
   }
 }
-BENCHMARK(pair)->DenseRange(kOff, kCounting);
+BENCHMARK(pair)->DenseRange(kOff, kSampling);
 
 // Blocks of many sizes, of which a few thousand live at a time.
 void churn(benchmark::State& state) {
@@ -52,7 +55,7 @@ void churn(benchmark::State& state) {
   }
   for (void* block : live) free(block);
 }
-BENCHMARK(churn)->DenseRange(kOff, kCounting);
+BENCHMARK(churn)->DenseRange(kOff, kSampling);
 
 void map_of_strings(benchmark::State& state) {
   Watched watched(state);
@@ -65,7 +68,7 @@ void map_of_strings(benchmark::State& state) {
   }
   state.SetItemsProcessed(state.iterations() * 1000);
 }
-BENCHMARK(map_of_strings)->DenseRange(kOff, kCounting)->Unit(benchmark::kMicrosecond);
+BENCHMARK(map_of_strings)->DenseRange(kOff, kSampling)->Unit(benchmark::kMicrosecond);
 
 void vectors_of_strings(benchmark::State& state) {
   Watched watched(state);
@@ -79,6 +82,6 @@ void vectors_of_strings(benchmark::State& state) {
   }
   state.SetItemsProcessed(state.iterations() * 2000);
 }
-BENCHMARK(vectors_of_strings)->DenseRange(kOff, kCounting)->Unit(benchmark::kMicrosecond);
+BENCHMARK(vectors_of_strings)->DenseRange(kOff, kSampling)->Unit(benchmark::kMicrosecond);
 
 }  // namespace

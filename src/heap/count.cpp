@@ -7,6 +7,7 @@
 #include "fiber/futex_lock.hpp"
 #include "heap/count_calls.hpp"
 #include "heap/count_slots.hpp"
+#include "heap/profile.hpp"
 #include "interpose/elf/patcher.hpp"
 #include "interpose/loading.hpp"
 #include "weft/detail/heap_count.hpp"
@@ -45,16 +46,19 @@ int prepare() {
   engine::interpose::set_load_observer(&look_for_new_objects);
   return pthread_atfork(
       [] {
+        lock_profile();
         g_lock.lock();
         g_patcher.load(std::memory_order_relaxed)->before_fork();
       },
       [] {
         g_patcher.load(std::memory_order_relaxed)->after_fork();
         g_lock.unlock();
+        unlock_profile();
       },
       [] {
         g_patcher.load(std::memory_order_relaxed)->after_fork();
         g_lock.unlock();
+        unlock_profile();
         reclaim_slots_after_fork();
       });
 }

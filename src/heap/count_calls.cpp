@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "heap/count_slots.hpp"
+#include "heap/profile_sample.hpp"
 #include "interpose/elf/libc_symbol.hpp"
 
 namespace weft::heap {
@@ -59,18 +60,23 @@ int64_t pages(size_t size) noexcept {
 // and the rare cases in functions of their own, so that nothing has to be kept over a call.
 template <int64_t (*size_of)(const void*)>
 struct Blocks {
+  // Inlined into what takes the place of malloc(), for whose caller the stack of a sample is meant.
   [[gnu::always_inline]] static void* made(void* block) noexcept {
     if (!block) return nullptr;
     CountSlot* slot = t_slot;
     if (!slot) [[unlikely]]
-      return made_without_slot(block);
+      return made_without_slot(block, __builtin_return_address(0));
+    const int64_t bytes = size_of(block);
     CountSlot::bump(slot->made, uint64_t{1});
-    CountSlot::bump(slot->bytes, size_of(block));
+    CountSlot::bump(slot->bytes, bytes);
+    if (is_sample(*slot, bytes)) [[unlikely]]
+      return sample(*slot, block, bytes, __builtin_return_address(0));
     return block;
   }
-  [[gnu::cold, gnu::noinline]] static void* made_without_slot(void* block) noexcept {
-    count_without_slot(1, 0, size_of(block));
-    return block;
+  [[gnu::cold, gnu::noinline]] static void* made_without_slot(void* block, const void* caller) noexcept {
+    const int64_t bytes = size_of(block);
+    count_without_slot(1, 0, bytes);
+    return t_slot && is_sample(*t_slot, bytes) ? sample(*t_slot, block, bytes, caller) : block;
   }
 
   static void* malloc(size_t size) noexcept { return made(g_real.malloc(size)); }
@@ -83,31 +89,48 @@ struct Blocks {
     if (!slot) [[unlikely]]
       return free_without_slot(block);
     CountSlot::bump(slot->freed, uint64_t{1});
-    // Before it is another's.
+    // Before it is another's; also the samples.
     CountSlot::bump(slot->bytes, -size_of(block));
+    if (may_be_sampled(block)) [[unlikely]]
+      return free_sampled(block);
     g_real.free(block);
   }
   [[gnu::cold, gnu::noinline]] static void free_without_slot(void* block) noexcept {
     count_without_slot(0, 1, -size_of(block));
+    if (may_be_sampled(block)) return free_sampled(block);
+    g_real.free(block);
+  }
+  [[gnu::noinline]] static void free_sampled(void* block) noexcept {
+    LiveBlock sampled;
+    forget_sample(block, sampled);
     g_real.free(block);
   }
 
   static void* realloc(void* block, size_t size) noexcept {
-    if (!block) return made(g_real.realloc(block, size));
-    const int64_t former = size_of(block);
+    return realloc_for(block, size, __builtin_return_address(0));
+  }
+  static void* realloc_for(void* block, size_t size, const void* caller) noexcept {
+    const int64_t former = block ? size_of(block) : 0;
+    LiveBlock sampled;
+    const bool was_sampled = block && may_be_sampled(block) && forget_sample(block, sampled);
     void* result = g_real.realloc(block, size);
     // Null for no bytes is what free() does; for others it is a failure, which leaves the block.
-    if (!result && size != 0) return nullptr;
-    const uint64_t anew = result ? 1 : 0;
-    const int64_t grown = (result ? size_of(result) : 0) - former;
+    if (!result && (size != 0 || !block)) {
+      if (was_sampled) remember_sample(sampled);
+      return nullptr;
+    }
+    const uint64_t made = result ? 1 : 0, freed = block ? 1 : 0;
+    const int64_t bytes = result ? size_of(result) : 0;
     CountSlot* slot = t_slot;
     if (!slot) [[unlikely]] {
-      count_without_slot(anew, 1, grown);
-      return result;
+      count_without_slot(made, freed, bytes - former);
+      slot = t_slot;
+    } else {
+      CountSlot::bump(slot->made, made);
+      CountSlot::bump(slot->freed, freed);
+      CountSlot::bump(slot->bytes, bytes - former);
     }
-    CountSlot::bump(slot->made, anew);
-    CountSlot::bump(slot->freed, uint64_t{1});
-    CountSlot::bump(slot->bytes, grown);
+    if (result && slot && is_sample(*slot, bytes)) return sample(*slot, result, bytes, caller);
     return result;
   }
 
@@ -118,7 +141,7 @@ struct Blocks {
       errno = ENOMEM;
       return nullptr;
     }
-    return realloc(block, bytes);
+    return realloc_for(block, bytes, __builtin_return_address(0));
   }
 
   static void* aligned_alloc(size_t alignment, size_t size) noexcept {

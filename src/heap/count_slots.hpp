@@ -25,6 +25,11 @@ struct alignas(64) CountSlot {
   std::atomic<int64_t> bytes{0}, mappings{0};
   std::atomic<uint32_t> next_free{0};  // number of a slot; 0: none
   uint32_t number = 0;                 // from 1 on
+
+  // Of the sampling, the owner's alone; see profile_sample.hpp.
+  uint32_t session = 0;
+  int64_t bytes_until_sample = 0;
+  uint64_t random = 0;
 };
 static_assert(sizeof(CountSlot) == 64);
 
