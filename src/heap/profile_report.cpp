@@ -3,6 +3,9 @@
 #include <vector>
 
 #include "heap/profile.hpp"
+#include "heap/profile_output.hpp"
+#include "heap/profile_pprof.hpp"
+#include "heap/profile_svg.hpp"
 #include "heap/profile_symbols.hpp"
 
 namespace weft::detail {
@@ -34,6 +37,22 @@ int heap_profile_visit(void (*visit)(void* argument, const HeapSite& site), void
     visit(argument, out);
   }
   return 0;
+} catch (const std::bad_alloc&) {
+  return ENOMEM;
+}
+
+int heap_profile_write_pprof(const char* path) noexcept try {
+  const HeapProfilePause pause;
+  ProfileRecord record;
+  return copy_profile(record) ? write_file(path, to_pprof(record)) : ENOMEM;
+} catch (const std::bad_alloc&) {
+  return ENOMEM;
+}
+
+int heap_profile_write_svg(const char* path, HeapMeasure measure, const char* title) noexcept try {
+  const HeapProfilePause pause;
+  ProfileRecord record;
+  return copy_profile(record) ? write_file(path, to_svg(record, measure, title)) : ENOMEM;
 } catch (const std::bad_alloc&) {
   return ENOMEM;
 }

@@ -69,4 +69,14 @@ struct HeapProfile {
 WEFT_API int heap_profile_visit(void (*visit)(void* argument, const HeapSite& site), void* argument,
                                 HeapProfile* profile = nullptr) noexcept;
 
+/// Writes a profile in pprof's format, not compressed, to a new file that then takes the place of `path`:
+/// what is alive and what was ever allocated, in blocks and bytes. Returns 0 or an errno. Blocks.
+WEFT_API int heap_profile_write_pprof(const char* path) noexcept;
+
+enum class HeapMeasure : uint8_t { kLiveBytes, kLiveBlocks, kMadeBytes, kMadeBlocks };
+
+/// Writes a flame graph as an SVG, which needs nothing else, in the same way.
+WEFT_API int heap_profile_write_svg(const char* path, HeapMeasure measure = HeapMeasure::kLiveBytes,
+                                    const char* title = "") noexcept;
+
 }  // namespace weft::detail

@@ -239,6 +239,12 @@ TEST_F(HeapProfileTest, BeginsAnew) {
   EXPECT_EQ(find("allocate_here").live_blocks, 0);
 }
 
+TEST_F(HeapProfileTest, WhatCannotBeWritten) {
+  begin(1);
+  EXPECT_EQ(heap_profile_write_pprof("/nowhere/profile"), ENOENT);
+  EXPECT_EQ(heap_profile_write_svg("/proc/profile.svg"), ENOENT);
+}
+
 #endif
 
 }  // namespace
