@@ -153,6 +153,7 @@ void heap_profile_end() noexcept {
 }
 
 uint32_t heap_profile_mark() noexcept {
+  heap_counts();  // looks for libraries that have come
   Guard guard(g_lock);
   g_table.mark();
   return g_table.record().totals.marks;

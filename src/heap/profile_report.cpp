@@ -7,6 +7,7 @@
 #include "heap/profile_pprof.hpp"
 #include "heap/profile_svg.hpp"
 #include "heap/profile_symbols.hpp"
+#include "weft/detail/heap_count.hpp"
 
 namespace weft::detail {
 
@@ -15,6 +16,7 @@ using namespace heap;
 int heap_profile_visit(void (*visit)(void* argument, const HeapSite& site), void* argument,
                        HeapProfile* profile) noexcept try {
   const HeapProfilePause pause;
+  heap_counts();  // looks for libraries that have come
   ProfileRecord record;
   if (!copy_profile(record)) return ENOMEM;
   if (profile) *profile = record.totals;

@@ -1,6 +1,9 @@
 #include <gtest/gtest.h>
 #include <malloc.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cmath>
 #include <cstdlib>
@@ -221,6 +224,31 @@ TEST_F(HeapProfileTest, ThreadsAtOnce) {
   for (auto& blocks : kept)
     for (void* block : blocks) free(block);
   EXPECT_EQ(find("allocate_here").live_blocks, 0);
+}
+
+TEST_F(HeapProfileTest, AChildGoesOn) {
+  begin(1);
+  std::atomic<bool> stop{false};
+  std::thread busy([&] {
+    while (!stop.load()) free(allocate_there(100));
+  });
+  void* block = allocate_here(100);
+  for (int i = 0; i < 20; ++i) {
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      allocate_here(100);
+      free(block);
+      const Found found = find("allocate_here");
+      _exit(found.made_blocks == 2 && found.live_blocks == 1 ? 0 : 1);
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+  }
+  stop.store(true);
+  busy.join();
+  free(block);
 }
 
 TEST_F(HeapProfileTest, BeginsAnew) {
