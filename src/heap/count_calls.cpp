@@ -25,6 +25,13 @@ constinit bool g_has_headers = false;
 
 constexpr size_t kPage = 4096;
 
+// Its functions are not libc's, and what they allocate must be freed by them.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
+
 [[gnu::cold, gnu::noinline]] void count_without_slot(uint64_t made, uint64_t freed, int64_t bytes) noexcept {
   CountSlot* slot = take_slot();
   if (!slot) return add_shared(made, freed, bytes, 0);
@@ -229,9 +236,7 @@ std::array<Route, 14> routes_of() noexcept {
 }  // namespace
 
 int find_real_calls() noexcept {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  return ENOTSUP;
-#else
+  if (kSanitized) return ENOTSUP;
   for (const char* name : {"malloc", "calloc", "realloc", "free"})
     if (meant_by(name) != libc_symbol(name)) return ENOTSUP;
   const bool found = find(g_real.malloc, "malloc") && find(g_real.calloc, "calloc") &&
@@ -244,7 +249,6 @@ int find_real_calls() noexcept {
   if (!found) return ENOTSUP;
   g_has_headers = has_headers();
   return 0;
-#endif
 }
 
 std::span<const Route> count_routes() noexcept {
