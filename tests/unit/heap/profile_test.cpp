@@ -18,8 +18,6 @@
 
 namespace {
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-
 using namespace weft::detail;
 
 template <typename Value>
@@ -272,7 +270,5 @@ TEST_F(HeapProfileTest, WhatCannotBeWritten) {
   EXPECT_EQ(heap_profile_write_pprof("/nowhere/profile"), ENOENT);
   EXPECT_EQ(heap_profile_write_svg("/proc/profile.svg"), ENOENT);
 }
-
-#endif
 
 }  // namespace
