@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdio>
 #include <fstream>
 #include <iterator>
 #include <latch>
@@ -206,6 +207,33 @@ TEST_F(ElfPatcher, RuntimeAndOwnObjectsAreNotPatched) {
   EXPECT_EQ(find(inventory, "ld-linux")->treatment, Treatment::kRuntime);
   EXPECT_EQ(find(inventory, "elf_patcher_test")->treatment, Treatment::kOwn);
   EXPECT_EQ(find(inventory, "libstdc++")->treatment, Treatment::kPatched);
+}
+
+// libc calls free() by a slot of its own, so that a program can bring its own.
+TEST(ElfPatcherReach, RuntimeAndOwnObjectsArePatchedWhereAskedFor) {
+  static auto* const real_free = reinterpret_cast<void (*)(void*)>(dlsym(RTLD_NEXT, "free"));
+  static std::atomic<int> freed;
+  const Route routes[] = {kRoutes[0], {"free", reinterpret_cast<void*>(+[](void* block) {
+                                         ++freed;
+                                         real_free(block);
+                                       })}};
+  FILE* file = fopen("/dev/null", "r");
+  ASSERT_TRUE(file);
+  Patcher patcher(routes, {}, Reach::kWhole);
+  patcher.patch();
+  EXPECT_EQ(getppid(), kRouted);
+  freed = 0;
+  fclose(file);
+  EXPECT_GT(freed.load(), 0);
+  const auto inventory = patcher.inventory();
+  EXPECT_EQ(find(inventory, "elf_patcher_test")->treatment, Treatment::kPatched);
+  EXPECT_EQ(find(inventory, "libc.so")->treatment, Treatment::kPatched);
+  EXPECT_EQ(find(inventory, "ld-linux")->treatment, Treatment::kRuntime);
+  patcher.restore();
+  EXPECT_NE(getppid(), kRouted);
+  freed = 0;
+  fclose(fopen("/dev/null", "r"));
+  EXPECT_EQ(freed.load(), 0);
 }
 
 TEST(ElfPatcherFilter, IsAskedForObjectAndSymbol) {
