@@ -5,7 +5,8 @@
 #include <cmath>
 #include <cstdarg>
 #include <cstdio>
-#include <cstring>
+
+#include "leaks/hand_over.hpp"
 
 namespace weft::leaks {
 
@@ -145,37 +146,14 @@ std::string growth_svg(const LeakTrial& trial, const std::string& title) {
 
 namespace weft::detail {
 
-namespace {
-
-// Copies what fits, with a NUL, and returns how long it is.
-size_t hand_over(const std::string& text, char* to, size_t room) noexcept {
-  if (room == 0) return text.size();
-  const size_t size = std::min(text.size(), room - 1);
-  memcpy(to, text.data(), size);
-  to[size] = 0;
-  return text.size();
-}
-
-template <typename Make>
-size_t write_text(char* text, size_t room, Make&& make) noexcept {
-  try {
-    return hand_over(make(), text, room);
-  } catch (...) {
-    if (room > 0) *text = 0;
-    return 0;
-  }
-}
-
-}  // namespace
-
 size_t leak_run_line(const LeakTrial& trial, int run, char* text, size_t room) noexcept {
-  return write_text(text, room, [&] { return leaks::run_line(trial, run); });
+  return leaks::write_text(text, room, [&] { return leaks::run_line(trial, run); });
 }
 size_t leak_table(const LeakTrial& trial, char* text, size_t room) noexcept {
-  return write_text(text, room, [&] { return leaks::table(trial); });
+  return leaks::write_text(text, room, [&] { return leaks::table(trial); });
 }
 size_t leak_growth_svg(const LeakTrial& trial, const char* title, char* text, size_t room) noexcept {
-  return write_text(text, room, [&] { return leaks::growth_svg(trial, title); });
+  return leaks::write_text(text, room, [&] { return leaks::growth_svg(trial, title); });
 }
 
 }  // namespace weft::detail

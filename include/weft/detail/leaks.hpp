@@ -90,6 +90,20 @@ struct InterpreterLevels {
 WEFT_API void take_leak_levels(LeakLevels& levels, bool counting,
                                const InterpreterLevels& interpreter = {}) noexcept;
 
+// --- Where a leak comes from: the function is run some more, kLeakSearchRuns times leak_search_calls(), with
+// every allocation sampled, and marked before and after each.
+
+inline constexpr int kLeakSearchRuns = 6;
+/// So many that some blocks are lost in them.
+WEFT_API uint64_t leak_search_calls(const LeakTrial& trial) noexcept;
+/// 0 or an errno, as heap_profile_begin(): EALREADY: the program itself is being profiled.
+WEFT_API int begin_leak_search() noexcept;
+WEFT_API void mark_leak_search() noexcept;
+WEFT_API void end_leak_search() noexcept;
+/// The stacks whose blocks grew from mark to mark, `calls` apart, as leak_table(); "": none did, or no
+/// memory.
+WEFT_API size_t leak_search_text(uint64_t calls, char* text, size_t room) noexcept;
+
 /// What is closed, joined, waited for or removed by whoever made it.
 enum class LeakResource : uint8_t {
   kDescriptor,

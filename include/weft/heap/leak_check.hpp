@@ -1,6 +1,7 @@
 // LeakCheck: does a function leave memory, descriptors, threads, fibers, processes or files behind?
 #pragma once
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <concepts>
@@ -29,6 +30,7 @@ struct LeakOptions {
   std::chrono::duration<double> limit = std::chrono::seconds(10);  ///< for all runs
   size_t memory_limit = 256 << 20;                                 ///< bytes that the process may grow by
   bool memory = true;                                              ///< check it
+  bool search = true;  ///< where memory leaks, run it some more to find out which code allocates what is lost
   /// Which of these to check, by calling once, and twice more if something was left.
   std::vector<Resource> resources{Resource::kDescriptor, Resource::kThread, Resource::kFiber,
                                   Resource::kProcess,    Resource::kFile,   Resource::kSegment};
@@ -211,12 +213,34 @@ class LeakCheck {
     report.svg_ = detail::text_of([&](char* text, size_t room) {
       return detail::leak_growth_svg(*trial, "Growth over the calls", text, room);
     });
-    if (verdict == detail::LeakVerdict::kLeaks)
-      report.text_ = "memory grows with the calls\n" + detail::text_of([&](char* text, size_t room) {
-                       return detail::leak_table(*trial, text, room);
-                     });
+    if (verdict != detail::LeakVerdict::kLeaks) return;
+    report.text_ = "memory grows with the calls\n";
+    report.text_ +=
+        detail::text_of([&](char* text, size_t room) { return detail::leak_table(*trial, text, room); });
+    report.text_ += search(function, *trial);
   }
 
+  // Where it comes from; "" where that cannot be told.
+  template <typename Function>
+  std::string search(Function& function, const detail::LeakTrial& trial) const {
+    const uint64_t calls = detail::leak_search_calls(trial);
+    if (!options_.search || detail::begin_leak_search() != 0) return {};
+    struct End {
+      ~End() { detail::end_leak_search(); }
+    } const end;
+    const auto start = std::chrono::steady_clock::now();
+    detail::mark_leak_search();
+    for (int run = 0;
+         run < detail::kLeakSearchRuns && std::chrono::steady_clock::now() - start < options_.limit; ++run) {
+      for (uint64_t i = 0; i < calls; ++i) std::invoke(function);
+      detail::mark_leak_search();
+    }
+    std::string text(kMostText, '\0');
+    text.resize(std::min(detail::leak_search_text(calls, text.data(), text.size() + 1), kMostText));
+    return text;
+  }
+
+  static constexpr size_t kMostText = 16384;
   static constexpr detail::Nanos kSettle = 200'000'000;
   static constexpr int kCalls = 3;
 

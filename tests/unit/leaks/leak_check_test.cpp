@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "weft/channel.hpp"
+#include "weft/detail/heap_profile.hpp"
 #include "weft/event.hpp"
 #include "weft/fiber.hpp"
 #include "weft/heap/gtest.hpp"
@@ -63,6 +64,33 @@ TEST(LeakCheck, TellsHowMuchACallLoses) {
   // A block may be a little larger: what would be too small for another stays with it.
   EXPECT_NE(report.text().find("blocks=+200 "), std::string::npos) << report.text();
   EXPECT_NE(report.svg().find("heap (leaks)"), std::string::npos) << report.svg();
+}
+
+[[gnu::noinline]] void* forgets_to_free() {
+  return lose(malloc(48));
+}
+
+TEST(LeakCheck, NamesTheStackThatLosesABlock) {
+  int call = 0;
+  const LeakReport report = check([&] {
+    if (++call % 10 == 0) forgets_to_free();
+    free(lose(malloc(100)));
+  });
+  const size_t at =
+      report.text().find("allocated at, the innermost call first:\n  5.6 bytes in 0.1 blocks a call\n");
+  ASSERT_NE(at, std::string::npos) << report.text();
+  EXPECT_NE(report.text().find("forgets_to_free", at), std::string::npos) << report.text();
+  EXPECT_EQ(check([] { forgets_to_free(); }, {.search = false}).text().find("allocated at"),
+            std::string::npos);
+}
+
+TEST(LeakCheck, DoesNotTakeAProfileAwayThatIsBeingTaken) {
+  ASSERT_EQ(weft::detail::heap_profile_begin(), 0);
+  const LeakReport report = check([] { forgets_to_free(); });
+  EXPECT_TRUE(report.leaks());
+  EXPECT_EQ(report.text().find("allocated at"), std::string::npos);
+  EXPECT_EQ(weft::detail::heap_profile_begin(), EALREADY);
+  weft::detail::heap_profile_end();
 }
 
 struct Case {
