@@ -77,6 +77,7 @@ int heap_count_begin() noexcept try {
     if (const int error = prepare()) return error;
     if (!t_slot) take_slot();
     Patcher& patcher = *g_patcher.load(std::memory_order_relaxed);
+    if (counted_elsewhere()) return ENOTSUP;
     if (patcher.patch().failed > 0) {
       patcher.restore();
       return ENOTSUP;

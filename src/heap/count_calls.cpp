@@ -10,12 +10,14 @@
 
 #include "heap/count_slots.hpp"
 #include "heap/profile_sample.hpp"
+#include "interpose/elf/image.hpp"
 #include "interpose/elf/libc_symbol.hpp"
 
 namespace weft::heap {
 
 namespace {
 
+using engine::interpose::elf::Image;
 using engine::interpose::elf::libc_symbol;
 using engine::interpose::elf::Route;
 
@@ -249,6 +251,40 @@ int find_real_calls() noexcept {
   if (!found) return ENOTSUP;
   g_has_headers = has_headers();
   return 0;
+}
+
+bool counted_elsewhere() noexcept {
+  struct Search {
+    struct Call {
+      const char* name;
+      void *libc, *meant;
+    };
+    Call calls[4];
+    bool found = false;
+  } search{{{"malloc"}, {"calloc"}, {"realloc"}, {"free"}}};
+  for (auto& call : search.calls) {
+    call.libc = libc_symbol(call.name);
+    // May be the stub of a program that is not position independent.
+    call.meant = dlsym(RTLD_DEFAULT, call.name);
+  }
+  dl_iterate_phdr(
+      [](dl_phdr_info* info, size_t, void* data) {
+        auto& [calls, found] = *static_cast<Search*>(data);
+        const auto libc = Image::of_loaded(*info);
+        if (!libc.range().contains(reinterpret_cast<uintptr_t>(calls[0].libc))) return 0;
+        libc.for_each_slot([&](const engine::interpose::elf::Slot& slot) {
+          for (const auto& call : calls) {
+            if (slot.symbol != call.name) continue;
+            const void* value = __atomic_load_n(reinterpret_cast<void**>(slot.address), __ATOMIC_RELAXED);
+            // In libc: not bound yet.
+            found = found || (value != call.libc && value != call.meant &&
+                              !libc.range().contains(reinterpret_cast<uintptr_t>(value)));
+          }
+        });
+        return 1;
+      },
+      &search);
+  return search.found;
 }
 
 std::span<const Route> count_routes() noexcept {

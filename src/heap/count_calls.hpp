@@ -28,6 +28,10 @@ struct RealCalls {
 /// Finds libc's functions, and whether the process allocates by them. Returns 0 or ENOTSUP.
 int find_real_calls() noexcept;
 
+/// Whether libc's own slots lead elsewhere already: to another copy of this code, or a tool like it.
+/// REQUIRES: the caller's patcher is not in force.
+bool counted_elsewhere() noexcept;
+
 /// Each does what libc's does, errno included, and counts it; also after its slots have been put back, since
 /// the program may keep its address. REQUIRES: find_real_calls() and prepare_slots() returned 0.
 std::span<const engine::interpose::elf::Route> count_routes() noexcept;

@@ -18,7 +18,8 @@ struct HeapCounts {
 };
 
 /// Begins to count, for all threads; nests. Returns 0 or an errno; ENOTSUP: the process allocates by another
-/// library than libc (jemalloc, a sanitizer), or slots cannot be written; ENOMEM. Any thread; never suspends.
+/// library than libc (jemalloc, a sanitizer), another copy of Weft in it counts, or slots cannot be written;
+/// ENOMEM. Any thread; never suspends.
 /// Not from a dl_iterate_phdr() callback.
 WEFT_API int heap_count_begin() noexcept;
 

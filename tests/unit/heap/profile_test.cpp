@@ -1,3 +1,4 @@
+#include <dlfcn.h>
 #include <gtest/gtest.h>
 #include <malloc.h>
 #include <sys/wait.h>
@@ -263,6 +264,23 @@ TEST_F(HeapProfileTest, BeginsAnew) {
   free(allocate_here(64));
   EXPECT_EQ(find("allocate_here").made_blocks, 1);
   EXPECT_EQ(find("allocate_here").live_blocks, 0);
+}
+
+// The module has a copy of the engine in it.
+TEST_F(HeapProfileTest, AnotherCopyIsRefusedMeanwhile) {
+  void* module = dlopen(WEFT_MODULE, RTLD_NOW | RTLD_LOCAL);
+  ASSERT_TRUE(module) << dlerror();
+  auto* begin_there = reinterpret_cast<int (*)(size_t)>(dlsym(module, "module_begin"));
+  auto* end_there = reinterpret_cast<void (*)()>(dlsym(module, "module_end"));
+  begin(1);
+  EXPECT_EQ(begin_there(1), ENOTSUP);
+  free(allocate_here(64));
+  EXPECT_EQ(find("allocate_here").made_blocks, 1);
+  heap_profile_end();
+  EXPECT_EQ(begin_there(1), 0);
+  EXPECT_EQ(heap_profile_begin(), ENOTSUP);
+  end_there();
+  begin(1);
 }
 
 TEST_F(HeapProfileTest, WhatCannotBeWritten) {
