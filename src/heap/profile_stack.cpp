@@ -51,8 +51,7 @@ Capture::Capture(const void* caller) noexcept {
     native_count_ -= static_cast<size_t>(first - native_);
   }
   const Python* python = Python::present();
-  if (python && python->layout() && !python->free_threaded() && python->usable() &&
-      python->running_fiber_holds_gil())
+  if (python && python->layout() && !python->free_threaded() && python->usable())
     python_count_ = read_own_python_frames(*python, python_, kMost);
 }
 

@@ -268,8 +268,9 @@ size_t describe_python_frame(const Python& python, const ThreadStateInfo& thread
 
 size_t read_own_python_frames(const Python& python, PythonFrame* frames, size_t limit) noexcept {
   ThreadStateInfo thread;
-  if (!python.layout() ||
-      !read_thread_state(python, reinterpret_cast<uintptr_t>(python.api().current_state()), thread))
+  const ThreadStatePointer state =
+      python.running_fiber_holds_gil() ? python.api().current_state() : python.api().own_state();
+  if (!state || !python.layout() || !read_thread_state(python, reinterpret_cast<uintptr_t>(state), thread))
     return 0;
   FrameWalker walker(python, thread.frame, Memory::kOwn);
   size_t count = 0;

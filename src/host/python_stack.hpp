@@ -41,7 +41,7 @@ struct PythonFrame {
 };
 
 /// The frames of the calling thread, the innermost first; returns how many, at most `limit`. About 0.3 us a
-/// frame, and no system call for each. REQUIRES: the thread holds the GIL.
+/// frame, and no system call for each. Without the GIL, too: they stay as they are until the thread goes on.
 size_t read_own_python_frames(const Python& python, PythonFrame* frames, size_t limit) noexcept;
 
 }  // namespace weft::engine::host
