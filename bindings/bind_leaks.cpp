@@ -78,6 +78,7 @@ class LeakTrial {
   std::string table() const {
     return text_of([&](char* text, size_t room) { return detail::leak_table(get(), text, room); });
   }
+  uint64_t search_calls() const { return detail::leak_search_calls(get()); }
   std::string svg(const std::string& title) const {
     return text_of(
         [&](char* text, size_t room) { return detail::leak_growth_svg(get(), title.c_str(), text, room); });
@@ -168,7 +169,20 @@ void add_leaks(nb::module_& module) {
       .def("growth", &LeakTrial::growth, nb::arg("metric"))
       .def("line", &LeakTrial::line, nb::arg("run"))
       .def("table", &LeakTrial::table)
+      .def("search_calls", &LeakTrial::search_calls)
       .def("svg", &LeakTrial::svg, nb::arg("title"));
+  module.def("_leak_search_begin", [] { return detail::begin_leak_search() == 0; });
+  module.def("_leak_search_mark", &detail::mark_leak_search);
+  module.def("_leak_search_end", &detail::end_leak_search);
+  module.def(
+      "_leak_search_text",
+      [](uint64_t calls) {
+        std::string text(16384, '\0');
+        text.resize(std::min(detail::leak_search_text(calls, text.data(), text.size() + 1), text.size()));
+        return text;
+      },
+      nb::arg("calls"));
+  module.attr("_leak_search_runs") = detail::kLeakSearchRuns;
   nb::class_<LeakCensus>(module, "_LeakCensus")
       .def(nb::init<uint32_t>(), nb::arg("resources"))
       .def("count", &LeakCensus::count, nb::arg("resource"))

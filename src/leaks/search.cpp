@@ -108,8 +108,11 @@ void end_leak_search() noexcept {
 }
 
 uint64_t leak_search_calls(const LeakTrial& trial) noexcept {
-  const double rate = std::max(trial.growth(LeakMetric::kBlocks).estimate, kBlocksPerRun / kMostCalls);
-  return static_cast<uint64_t>(std::ceil(std::max(kBlocksPerRun / rate, 1.0)));
+  const auto rate = [&](LeakMetric metric) { return std::max(trial.growth(metric).estimate, 0.0); };
+  const double blocks = std::max(rate(LeakMetric::kBlocks), kBlocksPerRun / kMostCalls);
+  const double bytes = rate(LeakMetric::kHeap) + rate(LeakMetric::kMmap) + 1;
+  const double calls = std::min(kBlocksPerRun / blocks, trial.memory_limit() / (4 * kLeakSearchRuns) / bytes);
+  return static_cast<uint64_t>(std::lround(std::max(calls, 1.0)));
 }
 
 size_t leak_search_text(uint64_t calls, char* text, size_t room) noexcept {

@@ -25,6 +25,7 @@ class LeakTrial {
   LeakVerdict verdict() const noexcept { return verdict_; }
   /// Was the verdict given because time, memory or runs were used up?
   bool was_cut_short() const noexcept { return cut_short_; }
+  double memory_limit() const noexcept { return limits_.memory; }
   int runs() const noexcept { return runs_; }
   uint64_t calls() const noexcept { return calls_; }
   /// After run `run`; 0 is the start.

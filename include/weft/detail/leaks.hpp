@@ -94,7 +94,7 @@ WEFT_API void take_leak_levels(LeakLevels& levels, bool counting,
 // every allocation sampled, and marked before and after each.
 
 inline constexpr int kLeakSearchRuns = 6;
-/// So many that some blocks are lost in them.
+/// So many that some blocks are lost in them, but in all runs no more than a quarter of the memory allowed.
 WEFT_API uint64_t leak_search_calls(const LeakTrial& trial) noexcept;
 /// 0 or an errno, as heap_profile_begin(): EALREADY: the program itself is being profiled.
 WEFT_API int begin_leak_search() noexcept;

@@ -31,6 +31,7 @@ from weft.leaks._errors import (
     UnclosedSegmentError,
 )
 from weft.leaks._garbage import GCDebugger, name_of
+from weft.leaks._where import find_where
 from weft.leaks._options import Options, require_callable, tolerances
 
 # In the order of weft::detail::LeakResource: the field of Checkers, and the error.
@@ -136,7 +137,9 @@ def check_memory(
             del line
     if trial.leaks:
         table = trial.table()
-        error = MemoryLeakError(f"memory kept increasing after {trial.runs} runs of {name_of(fun)!r}\n{table}")
+        where = find_where(call, trial, options) if options.search else ""
+        error = MemoryLeakError(f"memory kept increasing after {trial.runs} runs of {name_of(fun)!r}\n{table}{where}")
+        error.where = where
         error.table = table
         error.svg = trial.svg(name_of(fun))
         raise error

@@ -17,10 +17,12 @@ class MemoryLeakError(Error):
 
     Attributes:
         table: The runs and what they added, as text.
+        where: Which code allocates what is lost, as text; "" where that could not be told.
         svg: The growth as an SVG document, or "".
     """
 
     table: str = ""
+    where: str = ""
     svg: str = ""
 
 

@@ -40,6 +40,8 @@ class Options:
     """Seconds for the runs of memory. Without certainty by then, what was seen decides."""
     memory_limit: float = 256 * 1024 * 1024
     """Bytes that the process may grow by."""
+    search: bool = True
+    """Where memory leaks, call it some more to find out which code allocates what is lost."""
     trim_callback: Callable[[], Any] | None = None
     """Called before each measurement, to empty caches."""
     checkers: Checkers = field(default_factory=Checkers)
