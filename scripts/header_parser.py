@@ -18,13 +18,17 @@ _VARIABLE = re.compile(r"^[\w:<>,\s*&]+?[\s*&](\w+(?:\s*,\s*\w+)*)\s*(?:=.*|\{.*
 _ENUMERATOR = re.compile(r"\s*(\w+)(\s*=\s*[^,/}]+?)?\s*(,|$|(?=///<))[ \t]*(?:///<[ ]?(.*))?")
 
 
+# Of those that are called; with the lines that go on with it.
+_MACRO = re.compile(r"#\s*define\s+(\w+)(\([^)]*\))(?:[^\\\n]|\\\n|\\.)*")
+
+
 class ParseError(Exception):
     """What stands in a header is not of a form that this parser knows. Tells the file and the line."""
 
 
 @dataclass
 class Entity:
-    kind: str  # header, namespace, class, struct, enum, function, variable, alias, enumerator
+    kind: str  # header, namespace, class, struct, enum, function, variable, alias, enumerator, macro
     name: str = ""
     signature: str = ""
     doc: str = ""
@@ -181,6 +185,12 @@ class Parser:
                 continue
             if self.text[self.at] == "#":
                 directive = re.compile(r"#\s*(\w+)").match(self.text, self.at).group(1)
+                if directive == "define" and not depth and _MACRO.match(self.text, self.at):
+                    before = len(owner.members)
+                    self.macro(owner, "\n".join(doc))
+                    owner.members[before].follows = last_end == before and not doc
+                    doc, last_end = [], len(owner.members)
+                    continue
                 if depth or directive not in ("pragma", "include"):
                     self.fail(f"#{directive}, which this parser does not know here")
                 self.skip_line()
@@ -197,6 +207,12 @@ class Parser:
             if access == "public":
                 last_end = len(owner.members)
             doc = []
+
+    def macro(self, owner, doc):
+        """It is shown as it is called."""
+        match = _MACRO.match(self.text, self.at)
+        self.at = match.end()
+        self.add(owner, Entity("macro", match.group(1), match.group(1) + match.group(2), doc))
 
     def one(self, owner, access, doc, depth):
         begin = self.at

@@ -199,6 +199,20 @@ void f();
     assert "\n\n```cpp\nfor (;;) {\n  f();\n}\n```\n\nEnd." in text
 
 
+def test_macros_are_shown_as_they_are_called():
+    text = rendered("""
+}
+/// Does it.
+#define WEFT_DO(what, ...) \\
+  run(what, __VA_ARGS__)
+#define WEFT_DO_IT(...) run(__VA_ARGS__)
+namespace weft {
+void f();
+""")
+    assert "### WEFT_DO, WEFT_DO_IT\n\n```cpp\nWEFT_DO(what, ...)\nWEFT_DO_IT(...)\n```\n\nDoes it.\n" in text
+    assert "run(" not in text
+
+
 @pytest.mark.parametrize(
     ("body", "why"),
     [
