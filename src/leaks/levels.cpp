@@ -55,6 +55,7 @@ void take_leak_levels(LeakLevels& levels, bool counting, const InterpreterLevels
   if (counting) {
     const HeapCounts counts = heap_counts();
     set(LeakMetric::kHeap, static_cast<double>(counts.bytes) - mapped);
+    set(LeakMetric::kArenas, static_cast<double>(known ? figures.used : 0));
     set(LeakMetric::kBlocks, static_cast<double>(counts.blocks));
     set(LeakMetric::kMapped, static_cast<double>(counts.mappings) - interpreter.held);
   } else if (known) {

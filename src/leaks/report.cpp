@@ -30,6 +30,7 @@ constexpr std::array<Name, weft::detail::kLeakMetrics> kNames{{
     {"uss", "bytes", "#27ae60"},
     {"rss", "bytes", "#7f8c8d"},
     {"vms", "bytes", "#34495e"},
+    {"arenas", "bytes", "#e67e22"},
 }};
 
 LeakMetric metric_of(size_t i) noexcept {
@@ -98,6 +99,11 @@ std::string table(const LeakTrial& trial) {
                    kNames[i].key, number(growth.estimate).c_str(), kNames[i].unit, number(growth.low).c_str(),
                    number(growth.high).c_str());
   }
+  if (trial.growth(LeakMetric::kArenas).leaks && !trial.growth(LeakMetric::kHeap).leaks)
+    text +=
+        "arenas grow and heap does not: by allocations that cannot be counted, as through a pointer to "
+        "malloc() "
+        "that was taken before\n";
   return text;
 }
 

@@ -1,4 +1,4 @@
-"""The examples of docs/guides/python.md, actors.md, heap.md and cpp.md run: each ```python block as a program of its own, the ```cpp blocks
+"""The examples of docs/guides/python.md, actors.md, heap.md, leaks.md and cpp.md run: each ```python block as a program of its own, the ```cpp blocks
 compiled as one program against the public headers. Blocks that say `fragment` are shown only."""
 
 import os
@@ -51,6 +51,11 @@ def test_actors(line, text, tmp_path):
 @pytest.mark.parametrize(("line", "text"), each_of(blocks("heap.md", "python")))
 def test_heap(line, text, tmp_path):
     run_python("heap.md", line, text, tmp_path)
+
+
+@pytest.mark.parametrize(("line", "text"), each_of(blocks("leaks.md", "python")))
+def test_leaks(line, text, tmp_path):
+    run_python("leaks.md", line, text, tmp_path)
 
 
 def source(examples):

@@ -19,8 +19,9 @@ enum class LeakMetric : uint8_t {
   kUss,     ///< bytes of memory that is the process's alone
   kRss,     ///< bytes of memory
   kVms,     ///< bytes of address space
+  kArenas,  ///< where allocations are counted: what the allocator itself tells of its heaps
 };
-inline constexpr size_t kLeakMetrics = 8;
+inline constexpr size_t kLeakMetrics = 9;
 using LeakLevels = std::array<double, kLeakMetrics>;
 
 enum class LeakVerdict : uint8_t { kUndecided, kClean, kLeaks };

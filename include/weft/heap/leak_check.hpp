@@ -19,7 +19,14 @@
 namespace weft::heap {
 
 /// What a function may leave behind besides memory.
-enum class Resource : uint8_t { kDescriptor, kThread, kFiber, kProcess, kFile, kSegment };
+enum class Resource : uint8_t {
+  kDescriptor,  ///< open
+  kThread,      ///< of the OS, running
+  kFiber,       ///< not ended
+  kProcess,     ///< a child, running or not waited for
+  kFile,        ///< this user's in $TMPDIR, or /tmp
+  kSegment,     ///< of shared memory: in /dev/shm, or of System V and made by this process
+};
 
 /// A value; checked when a LeakCheck is made of it.
 struct LeakOptions {
@@ -44,7 +51,8 @@ class LeakReport {
   const std::string& text() const noexcept { return text_; }
   /// The growth over the calls as an SVG document; empty where memory was not looked at.
   const std::string& svg() const noexcept { return svg_; }
-  uint64_t calls() const noexcept { return calls_; }  ///< in all runs
+  /// In all runs.
+  uint64_t calls() const noexcept { return calls_; }
   /// Time or memory were used up before it was certain: what was seen until then decided.
   bool uncertain() const noexcept { return uncertain_; }
   /// Allocations were counted as they were made. Else the allocator's own figures had to do, which have what

@@ -22,13 +22,11 @@ class LeakTest:
     TypeError: it is not callable.
     """
 
-    __slots__ = ("args", "execute_kwargs", "fun")
-
     def __init__(self, fun: Callable[..., Any], *args: Any, **execute_kwargs: Any) -> None:
         require_callable("fun", fun)
-        self.fun = fun
-        self.args = args
-        self.execute_kwargs = execute_kwargs
+        self.fun: Callable[..., Any] = fun
+        self.args: tuple[Any, ...] = args
+        self.execute_kwargs: dict[str, Any] = execute_kwargs
 
 
 class MemoryLeakTestCase(unittest.TestCase):
@@ -37,25 +35,25 @@ class MemoryLeakTestCase(unittest.TestCase):
     psleak's class. The verdict is another: see the guide on leak tests.
     """
 
-    warmup_times = 10
+    warmup_times: int = 10
     """Calls before anything is measured."""
-    times = 200
+    times: int = 200
     """Calls in the first run; the runs after it are longer."""
-    retries = 10
+    retries: int = 10
     """Runs after which growth is a leak; there may be more if it is not certain."""
     tolerance: int | dict[str, int] | None = 0
     """Growth in `times` calls that is no leak: bytes, or bytes by figure."""
     trim_callback: Callable[[], Any] | None = None
     """Called before each measurement, to empty caches."""
-    checkers = Checkers()
+    checkers: Checkers = Checkers()
     """What is checked."""
-    verbosity = 0
+    verbosity: int = 0
     """1: each run that grew is printed."""
-    time_limit = 10.0
+    time_limit: float = 10.0
     """Seconds for the runs of one check. Without certainty by then, what was seen decides."""
-    memory_limit = 256 * 1024 * 1024
+    memory_limit: float = 256 * 1024 * 1024
     """Bytes that the process may grow by in one check."""
-    python_malloc_required = True
+    python_malloc_required: bool = True
     """Where PYTHONMALLOC=malloc is not set, a check of memory that found nothing ends as skipped, as psleak's do.
     False: it ends as passed. Leaks of Python's own allocator are found in both cases, as blocks instead of bytes."""
 

@@ -13,17 +13,14 @@ class Error(AssertionError):
 
 
 class MemoryLeakError(Error):
-    """Memory grows with the calls. Its text has the growth run by run, and how much is lost in a call.
-
-    Attributes:
-        table: The runs and what they added, as text.
-        where: Which code allocates what is lost, as text; "" where that could not be told.
-        svg: The growth as an SVG document, or "".
-    """
+    """Memory grows with the calls. Its text has the growth run by run, and how much is lost in a call."""
 
     table: str = ""
+    """The runs and what they added, and the bounds of what grows."""
     where: str = ""
+    """Which code allocates what is lost; empty where that could not be told."""
     svg: str = ""
+    """The growth over the calls, as an SVG document."""
 
 
 class Left(NamedTuple):
@@ -34,6 +31,7 @@ class Left(NamedTuple):
     path: str
     """Of a file, also one that a descriptor is of; else empty."""
     text: str
+    """For people: "fd 7: socket, AF_INET, SOCK_STREAM, 0.0.0.0:80, listening"."""
 
     def __repr__(self) -> str:
         return self.text
@@ -42,21 +40,20 @@ class Left(NamedTuple):
 class UnclosedResourceError(Error):
     """Something is left behind by one call, and by each of the calls after it.
 
-    Attributes:
-        count: How many.
-        fun_name: The function.
-        extras: What they are, as far as that can be told.
+    `count` has how many, `fun_name` the function, `extras` what they are, as far as that can be told.
     """
 
-    resource_name = "resource"
-    verb = "unclosed"
+    resource_name: str = "resource"
+    """What is left, in the singular."""
+    verb: str = "unclosed"
+    """What became of it."""
 
     def __init__(self, count: int, fun_name: str, extras: Sequence[Any] | None = None) -> None:
-        self.count = count
-        self.fun_name = fun_name
-        self.extras = extras
-        many = "" if count == 1 else "s"
-        text = f"detected {count} {self.verb} {self.resource_name}{many} after calling {fun_name!r} 1 time"
+        self.count: int = count
+        self.fun_name: str = fun_name
+        self.extras: Sequence[Any] | None = extras
+        name = self.resource_name + ("" if count == 1 else "es" if self.resource_name.endswith("s") else "s")
+        text = f"detected {count} {self.verb} {name} after calling {fun_name!r} 1 time"
         if extras:
             text += ":" + "".join(f"\n* {extra!r}" for extra in extras)
         super().__init__(text)
@@ -102,11 +99,6 @@ class UnclosedProcessError(UnclosedResourceError):
     """A child process is left running, or was not waited for."""
 
     resource_name = "child process"
-
-    def __init__(self, count: int, fun_name: str, extras: Sequence[Any] | None = None) -> None:
-        if count != 1:
-            self.resource_name = "child processe"
-        super().__init__(count, fun_name, extras)
 
 
 class UnclosedFileError(UnclosedResourceError):

@@ -9,7 +9,7 @@ from typing import Any
 from weft.leaks._checkers import Checkers
 
 # In the order of weft::detail::LeakMetric.
-METRICS = ("heap", "mmap", "blocks", "python", "mapped", "uss", "rss", "vms")
+METRICS = ("heap", "mmap", "blocks", "python", "mapped", "uss", "rss", "vms", "arenas")
 
 
 def require(name: str, value: object, types: type | tuple[type, ...], kind: str) -> None:
@@ -85,5 +85,5 @@ def tolerances(tolerance: int | dict[str, int] | None) -> list[float]:
     bytes at least."""
     given = tolerance if isinstance(tolerance, dict) else dict.fromkeys(("heap", "mmap", "uss", "rss", "vms"), tolerance or 0)
     heap, mmap = given.get("heap", 0), given.get("mmap", 0)
-    implied = {"blocks": (heap + mmap) / 16, "python": heap / 16, "mapped": max(mmap, given.get("vms", 0))}
+    implied = {"arenas": heap, "blocks": (heap + mmap) / 16, "python": heap / 16, "mapped": max(mmap, given.get("vms", 0))}
     return [float(given.get(name, implied.get(name, 0))) for name in METRICS]

@@ -1,5 +1,6 @@
 #include "weft/heap/leak_check.hpp"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <gtest/gtest-spi.h>
 #include <gtest/gtest.h>
@@ -79,6 +80,12 @@ TEST(LeakCheck, NamesTheStackThatLosesABlock) {
   EXPECT_NE(report.text().find("forgets_to_free", at), std::string::npos) << report.text();
   EXPECT_EQ(check([] { forgets_to_free(); }, {.search = false}).text().find("allocated at"),
             std::string::npos);
+}
+
+TEST(LeakCheck, FindsWhatNoSlotLeadsTo) {
+  auto* const allocate = reinterpret_cast<void* (*)(size_t)>(dlsym(RTLD_NEXT, "malloc"));
+  const LeakReport report = check([&] { lose(allocate(48)); });
+  EXPECT_NE(report.text().find("arenas grow and heap does not"), std::string::npos) << report.text();
 }
 
 TEST(LeakCheck, DoesNotTakeAProfileAwayThatIsBeingTaken) {
