@@ -165,7 +165,7 @@ def render(headers):
 def public_headers(include):
     root = Path(include)
     found = sorted((root / "weft").glob("*.hpp")) + sorted((root / "weft/net").glob("*.hpp"))
-    found += sorted((root / "weft/process").glob("*.hpp"))
+    found += sorted((root / "weft/heap").glob("*.hpp")) + sorted((root / "weft/process").glob("*.hpp"))
     return [path for path in found if path.name != "detail.hpp"]
 
 

@@ -19,6 +19,7 @@ _UNTOLD = {
     "__parameters__", "__abstractmethods__", "__getattribute__", "__setattr__", "__delattr__", "__eq__", "__hash__",
     "__dir__", "__str__", "__deepcopy__", "__copy__", "__reduce__", "__slots__", "__match_args__", "__getnewargs__",
     "__dataclass_fields__", "__dataclass_params__", "__post_init__", "__replace__", "__int__", "__index__",
+    "__init_subclass__",
 }  # fmt: skip
 
 
@@ -125,6 +126,8 @@ def class_lines(name, cls):
         elif key in attributes:
             kind = str(vars(cls)["__annotations__"][key]).removeprefix("ClassVar[").removesuffix("]")
             rows.append((f"{key}: {shortened(kind, False)} = {member!r}", attributes[key]))
+        elif any(key in attribute_docs(base) for base in cls.__mro__[1:-1] if base.__module__.startswith("weft")):
+            continue  # another value of what the base tells of
         else:
             raise DocumentError(f"{full}: a {type(member).__name__}, which is not known how to show")
     doc = inspect.cleandoc(vars(cls).get("__doc__") or "")
