@@ -5,12 +5,12 @@ JOBS   ?= $(shell nproc)
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-native test-python test-conformance bench conformance check format clean
+.PHONY: help demo build test test-native test-python test-conformance bench leak-rates conformance check format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo '  ARGS="..." is passed on by demo, bench and conformance, as in: make demo ARGS="--clients 5000"'
+	@echo '  ARGS="..." is passed on by demo, bench, leak-rates and conformance, as in: make demo ARGS="--clients 5000"'
 
 demo: ## Load a threaded server plain and under `weft run`; prints a table, writes demo.png
 	@scripts/setup --no-tests
@@ -36,6 +36,10 @@ bench: ## Run the benchmarks
 	@scripts/setup --no-tests
 	@cmake --build build
 	@scripts/bench $(ARGS)
+
+leak-rates: ## Measure how often leak tests are wrong, beside psleak's: 6,000 verdicts of each
+	@scripts/setup --no-tests
+	@$(PYTHON) scripts/leak-rates $(ARGS)
 
 conformance: ## Run CPython's own test suites plain and under `weft run`, on every CPython found
 	@scripts/setup
