@@ -32,6 +32,7 @@ from weft.leaks._errors import (
 )
 from weft.leaks._garbage import GCDebugger
 from weft.leaks._options import Options
+from weft.leaks._repeat import leak_test
 
 __all__ = [
     "Checkers",
@@ -55,6 +56,7 @@ __all__ = [
     "UnclosedSegmentError",
     "UncollectableGarbageError",
     "check",
+    "leak_test",
 ]
 
 _warnings_emitted = False

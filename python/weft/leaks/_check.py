@@ -115,41 +115,58 @@ def check_resources(call: Callable[[], object], fun: Callable[..., Any], checker
 
 
 def check_memory(
-    call: Callable[[], object], fun: Callable[..., Any], options: Options, log: Callable[[str], None] | None = None
+    call: Callable[[], object],
+    fun: Callable[..., Any],
+    options: Options,
+    log: Callable[[str], None] | None = None,
+    progress: Callable[[_weft._LeakTrial], None] | None = None,
 ) -> _weft._LeakTrial:
-    """Run it until it is certain whether it leaks. Raises MemoryLeakError."""
+    """Run it until it is certain whether it leaks. Raises MemoryLeakError.
+
+    `log` is called with the line of each run that grew, `progress` after each run: what they keep counts as the function's.
+    """
     for _ in range(options.warmup_times):
         call()
     trial = _weft._LeakTrial(
         options.times, max(options.retries, 1), options.time_limit, options.memory_limit, tolerances(options.tolerance))
-    settle_python(options.trim_callback)
-    trial.start()
-    undecided = True
-    while undecided:
-        calls = trial.next_calls()
-        start = time.perf_counter()
-        for _ in range(calls):
-            call()
+    try:
         settle_python(options.trim_callback)
-        undecided = trial.add(calls, time.perf_counter() - start)
-        if log is not None and "=+" in (line := trial.line(trial.runs)):
-            log(line)
-            del line
-    if trial.leaks:
-        table = trial.table()
-        where = find_where(call, trial, options) if options.search else ""
-        error = MemoryLeakError(f"memory kept increasing after {trial.runs} runs of {name_of(fun)!r}\n{table}{where}")
-        error.where = where
-        error.table = table
-        error.svg = trial.svg(name_of(fun))
-        raise error
-    if log is not None and trial.runs > 5:
-        log("Memory stabilized (no further growth detected)")
+        trial.start()
+        undecided = True
+        while undecided:
+            calls = trial.next_calls()
+            start = time.perf_counter()
+            for _ in range(calls):
+                call()
+            settle_python(options.trim_callback)
+            undecided = trial.add(calls, time.perf_counter() - start)
+            if log is not None and "=+" in (line := trial.line(trial.runs)):
+                log(line)
+                del line
+            if progress is not None:
+                progress(trial)
+        if trial.leaks:
+            table = trial.table()
+            where = find_where(call, trial, options) if options.search else ""
+            error = MemoryLeakError(f"memory kept increasing after {trial.runs} runs of {name_of(fun)!r}\n{table}{where}")
+            error.table = table
+            error.where = where
+            error.svg = trial.svg(name_of(fun))
+            raise error
+        if log is not None and trial.runs > 5:
+            log("Memory stabilized (no further growth detected)")
+    except BaseException:
+        del trial  # allocations are watched while it lives, and this frame may live on in a traceback
+        raise
     return trial
 
 
 def check_all(
-    call: Callable[[], object], fun: Callable[..., Any], options: Options, log: Callable[[str], None] | None = None
+    call: Callable[[], object],
+    fun: Callable[..., Any],
+    options: Options,
+    log: Callable[[str], None] | None = None,
+    progress: Callable[[_weft._LeakTrial], None] | None = None,
 ) -> _weft._LeakTrial | None:
     """Everything that the options ask for. Raises the first Error; the trial tells of memory, where that was asked for."""
     options.validate()
@@ -159,7 +176,7 @@ def check_all(
         garbage.check(fun)
     else:
         check_resources(call, fun, options.checkers)
-    return check_memory(call, fun, options, log) if options.checkers.memory else None
+    return check_memory(call, fun, options, log, progress) if options.checkers.memory else None
 
 
 @dataclass(frozen=True)
@@ -186,6 +203,22 @@ class Report:
         return "no leak was found" if self.error is None else str(self.error)
 
 
+def report_on(
+    call: Callable[[], object],
+    fun: Callable[..., Any],
+    options: Options,
+    progress: Callable[[_weft._LeakTrial], None] | None = None,
+) -> Report:
+    """What check_all() finds; `call` calls `fun`, whose name is told. Raises what the function raises."""
+    try:
+        trial = check_all(call, fun, options, progress=progress)
+    except Error as error:
+        return Report(error.with_traceback(None), 0, False, True, getattr(error, "svg", ""))
+    if trial is None:
+        return Report(None, 0, False, True, "")
+    return Report(None, trial.calls, trial.cut_short, trial.counting, trial.svg(name_of(fun)))
+
+
 def check(fun: Callable[..., Any], *args: Any, options: Options | None = None, **changes: Any) -> Report:
     """Call a function again and again, and tell whether it leaks.
 
@@ -201,10 +234,4 @@ def check(fun: Callable[..., Any], *args: Any, options: Options | None = None, *
     def call() -> None:
         fun()
 
-    try:
-        trial = check_all(call, fun, chosen)
-    except Error as error:
-        return Report(error, 0, False, True, getattr(error, "svg", ""))
-    if trial is None:
-        return Report(None, 0, False, True, "")
-    return Report(None, trial.calls, trial.cut_short, trial.counting, trial.svg(name_of(fun)))
+    return report_on(call, fun, chosen)
