@@ -23,6 +23,10 @@ _UNTOLD = {
 }  # fmt: skip
 
 
+# A word to pytest, and no reader's business.
+_FOR_PYTEST = re.compile(r"\s*\(PYTEST_DONT_REWRITE[^)]*\)")
+
+
 class DocumentError(Exception):
     """Something of the package has no form that can be shown."""
 
@@ -218,7 +222,7 @@ def generate(package, title="Python reference", see=""):
         "",
         "<!-- Made by scripts/generate-reference from the package's docstrings: change those. -->",
         "",
-        *("\n\n".join(paragraphs(package.__doc__)).split("\n")),
+        *("\n\n".join(paragraphs(_FOR_PYTEST.sub("", package.__doc__))).split("\n")),
         "",
         see,
         "",

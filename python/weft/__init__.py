@@ -2,6 +2,8 @@
 
 `patch()` makes a threaded program's threads fibers, and its blocking calls cooperative. `spawn()` starts fibers
 without `threading`. Both mix freely with each other and with real threads.
+
+(PYTEST_DONT_REWRITE: it may be imported before pytest, which warns of packages with plugins that are.)
 """
 
 from __future__ import annotations
