@@ -6,7 +6,6 @@ pytest loads it wherever Weft is installed; `-p no:weft_pytest` leaves it out. T
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
@@ -76,11 +75,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     """The first call is pytest's, and what is raised there is as ever; ours come after it."""
     if PLAN not in pyfuncitem.stash or _is_unittest(pyfuncitem):
         return (yield)
-    start = time.perf_counter()
-    result = yield
     from weft.leaks import _pytest
 
-    _pytest.repeat_function(pyfuncitem, pyfuncitem.stash[PLAN], time.perf_counter() - start)
+    repeated = _pytest.Repeated(pyfuncitem, pyfuncitem.stash[PLAN])
+    result = yield
+    repeated.function()
     return result
 
 
@@ -90,11 +89,11 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """As pytest_pyfunc_call(), for unittest's: pytest has these run by unittest."""
     if PLAN not in item.stash or not isinstance(item, pytest.Function) or not _is_unittest(item):
         return (yield)
-    start = time.perf_counter()
-    yield
     from weft.leaks import _pytest
 
-    _pytest.repeat_case(item, item.stash[PLAN], time.perf_counter() - start)
+    repeated = _pytest.Repeated(item, item.stash[PLAN])
+    yield
+    repeated.case()
 
 
 @pytest.fixture

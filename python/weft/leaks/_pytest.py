@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import logging
 import os
 import re
+import shutil
 import sys
 import time
 import unittest
@@ -22,7 +24,7 @@ from _pytest.logging import LogCaptureHandler
 from weft.leaks._case import MemoryLeakTestCase
 from weft.leaks._check import Report, report_on
 from weft.leaks._checkers import Checkers
-from weft.leaks._errors import Error
+from weft.leaks._errors import Error, MemoryLeakError
 from weft.leaks._options import Options, require_callable
 from weft.leaks._repeat import IS_LEAK_TEST, numbered, options_of, require_repeatable
 
@@ -30,7 +32,12 @@ from weft.leaks._repeat import IS_LEAK_TEST, numbered, options_of, require_repea
 _FIRST_RUN = 0.25
 _LEAST_CALLS = 5
 
+_MOST_LINES = 30
+_LONGEST_LINE = 200
+
 _CAPTURES = ("capsys", "capsysbinary", "capfd", "capfdbinary")
+# Fixtures that keep what is to be undone at the end, and the method that does it; the second is pytest-mock's.
+_UNDOING = {"monkeypatch": "undo", "mocker": "stopall"}
 _warned_of_xdist = pytest.StashKey[bool]()
 
 
@@ -53,7 +60,10 @@ def plan(item: pytest.Function) -> Options | None:
         for mark in marks:
             if mark.args:
                 raise TypeError(f"{where}: options are given by name, as times=50, and not {mark.args[0]!r}")
-        options = options_of(where, given, _defaults(item))
+        defaults = _defaults(item)
+        if not marks:  # a test that has a class or a mock of its own leaves garbage, and that is no fault of what it tests
+            defaults = dataclasses.replace(defaults, checkers=dataclasses.replace(defaults.checkers, gcgarbage=False))
+        options = options_of(where, given, defaults)
         require_repeatable(where, item.obj)
         if isinstance(item.instance, getattr(sys.modules.get("unittest.async_case"), "IsolatedAsyncioTestCase", ())):
             raise TypeError(f"{where}: an IsolatedAsyncioTestCase cannot be run again")
@@ -65,39 +75,75 @@ def plan(item: pytest.Function) -> Options | None:
     pytest.fail(text, pytrace=False)
 
 
-def repeat_function(item: pytest.Function, options: Options, seconds: float) -> None:
-    """Calls it again and again, with the same values of its fixtures. It took `seconds` before."""
-    values = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}
+class Repeated:
+    """A test that is about to be called by pytest, and then again and again."""
 
-    def call() -> None:
-        if "monkeypatch" not in values:
-            item.obj(**values)
+    def __init__(self, item: pytest.Function, options: Options) -> None:
+        self._item, self._options = item, options
+        self._folder: Path | None = item._request.getfixturevalue("tmp_path") if "tmp_path" in item.fixturenames else None
+        self._files = set(os.listdir(self._folder)) if self._folder else set()
+        self._start = time.perf_counter()
+
+    def function(self) -> None:
+        """Calls it, with the same values of its fixtures."""
+        item = self._item
+        values = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}
+        self._run(lambda: item.obj(**values))
+
+    def case(self) -> None:
+        """Runs setUp(), the test, tearDown() and clean-ups, on the same object."""
+        item: Any = self._item
+        if getattr(item, "_excinfo", None):  # it failed, was skipped, or failed as expected
             return
-        # One of its own, whose list of what is to be undone does not grow with the calls.
-        with pytest.MonkeyPatch.context() as values["monkeypatch"]:
-            item.obj(**values)
+        case: Any = item.instance
+        if (late := getattr(item, "_explicit_tearDown", None)) is not None:  # with --pdb, which puts it off
+            late()
+            item._explicit_tearDown = None
+            del case.tearDown
+        result = _Outcome()
 
-    _run(item, call, options, seconds)
+        def call() -> None:
+            case.run(result)
+            if (error := result.error) is not None:
+                raise error
 
+        self._run(call)
 
-def repeat_case(item: pytest.Function, options: Options, seconds: float) -> None:
-    """Runs it again and again: setUp(), the test, tearDown() and clean-ups, on the same object. It took `seconds` before."""
-    if getattr(item, "_excinfo", None):  # it failed, was skipped, or failed as expected
-        return
-    case = _case_of(item)
-    assert case is not None
-    if (late := getattr(item, "_explicit_tearDown", None)) is not None:  # with --pdb, which puts it off
-        late()
-        item._explicit_tearDown = None  # type: ignore[attr-defined]
-        del case.tearDown
-    result = _Outcome()
+    def _run(self, call: Callable[[], object]) -> None:
+        item, options = self._item, self._options
+        counted = numbered(call)
+        seconds = time.perf_counter() - self._start
+        with _nothing_kept(item, options) as (options, drop):
 
-    def call() -> None:
-        case.run(result)  # type: ignore[arg-type]
-        if (error := result.error) is not None:
-            raise error
+            def call_and_drop() -> None:
+                counted()
+                drop()
+                self._empty_folder()
 
-    _run(item, call, options, seconds)
+            self._empty_folder()
+            if seconds * options.times > options.time_limit * _FIRST_RUN:  # or was it the first call only?
+                start = time.perf_counter()
+                call_and_drop()
+                options = _paced(item, options, time.perf_counter() - start)
+            report = _watched(item, call_and_drop, item.obj, options)
+        if report.error is not None:
+            text = f"{item.nodeid} leaks:\n{_shortened(report.error)}"
+            if path := _write_svg(item, report.error):
+                text += f"\n\nIts growth: {path}"
+            pytest.fail(text, pytrace=False)
+
+    def _empty_folder(self) -> None:
+        """A test that makes a folder in tmp_path cannot make it again."""
+        if self._folder is None:
+            return
+        for name in os.listdir(self._folder):
+            if name in self._files:
+                continue
+            path = self._folder / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def checker(item: pytest.Function) -> Callable[..., Report]:
@@ -123,6 +169,31 @@ def checker(item: pytest.Function) -> Callable[..., Report]:
         return report
 
     return leak_check
+
+
+class _Undone:
+    """A fixture that keeps a list of what is to be undone at the end: here that is done after each call. Others may have
+    the same object, so that it is its contents that are put aside meanwhile."""
+
+    def __init__(self, fixture: Any, name: str, item: pytest.Function) -> None:
+        self._fixture = fixture
+        self._undo = _UNDOING[name]
+        kind: Callable[..., Any] = type(fixture)
+        self._new = kind if name == "monkeypatch" else functools.partial(kind, item.config)
+        self._kept = dict(vars(fixture))
+        self._renew()
+
+    def _renew(self) -> None:
+        vars(self._fixture).update(vars(self._new()))
+
+    def undo(self) -> None:
+        getattr(self._fixture, self._undo)()
+        self._renew()
+
+    def restore(self) -> None:
+        getattr(self._fixture, self._undo)()
+        vars(self._fixture).clear()
+        vars(self._fixture).update(self._kept)
 
 
 class _Outcome:
@@ -151,10 +222,6 @@ class _Outcome:
 
     def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:
         self.error = AssertionError("Unexpected success")
-
-
-def _case_of(item: pytest.Function) -> unittest.TestCase | None:
-    return item.instance if isinstance(item.instance, unittest.TestCase) else None
 
 
 def _is_leak_test(item: pytest.Function) -> bool:
@@ -195,24 +262,15 @@ def _paced(item: pytest.Function, options: Options, seconds: float) -> Options:
     return dataclasses.replace(options, times=times, warmup_times=min(options.warmup_times, times))
 
 
-def _run(item: pytest.Function, call: Callable[[], object], options: Options, seconds: float) -> None:
-    call = numbered(call)
-    if seconds * options.times > options.time_limit * _FIRST_RUN:  # or was it the first call only?
-        start = time.perf_counter()
-        call()
-        options = _paced(item, options, time.perf_counter() - start)
-    with _nothing_kept(item, options) as (options, drop):
-
-        def call_and_drop() -> None:
-            call()
-            drop()
-
-        report = _watched(item, call_and_drop, item.obj, options)
-    if report.error is not None:
-        text = f"{item.nodeid} leaks:\n{str(report.error).rstrip()}"
-        if path := _write_svg(item, report.error):
-            text += f"\n\nIts growth: {path}"
-        pytest.fail(text, pytrace=False)
+def _shortened(error: Error) -> str:
+    """Its text. What was left behind may be thousands of things."""
+    text = str(error).rstrip()
+    if isinstance(error, MemoryLeakError):
+        return text
+    lines = [line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}..." for line in text.splitlines()]
+    if len(lines) > _MOST_LINES:
+        lines[_MOST_LINES:] = [f"... and {len(lines) - _MOST_LINES:,} more"]
+    return "\n".join(lines)
 
 
 def _watched(item: pytest.Function, call: Callable[[], object], fun: Callable[..., Any], options: Options) -> Report:
@@ -233,6 +291,7 @@ def _nothing_kept(item: pytest.Function, options: Options) -> Iterator[tuple[Opt
     captures = [request.getfixturevalue(name) for name in _CAPTURES if name in item.fixturenames]
     recorded = request.getfixturevalue("recwarn") if "recwarn" in item.fixturenames else None
     handlers = [each for each in logging.getLogger().handlers if isinstance(each, LogCaptureHandler)]
+    undoing = [_Undone(request.getfixturevalue(name), name, item) for name in _UNDOING if name in item.fixturenames]
     kept = manager.read_global_capture() if manager is not None else None
 
     def trim() -> None:
@@ -246,7 +305,12 @@ def _nothing_kept(item: pytest.Function, options: Options) -> Iterator[tuple[Opt
         if record is None:
             record = stack.enter_context(warnings.catch_warnings(record=True))
 
+        for fixture in undoing:
+            stack.callback(fixture.restore)
+
         def drop() -> None:
+            for fixture in undoing:
+                fixture.undo()
             for capture in captures:
                 capture.readouterr()
             for handler in handlers:

@@ -221,10 +221,45 @@ def test_what_pytest_records_does_not_count(outcomes):
             noise()
             assert len(recwarn) == 1
 
-        def test_files(tmp_path):
-            (tmp_path / "some").write_text("text")
+        @pytest.fixture
+        def patching(monkeypatch):
+            monkeypatch.setenv("FROM_FIXTURE", "1")
+            yield monkeypatch
+            assert os.environ["FROM_FIXTURE"] == "1"
+
+        def test_shared(patching, monkeypatch, request):
+            patching.setenv("SOME", "value")
+            patching.setattr(sys, "other", 5, raising=False)
+            assert os.environ["FROM_FIXTURE"] == "1"
+
+        class TestCase(unittest.TestCase):
+            @pytest.fixture(autouse=True)
+            def inject(self, monkeypatch):
+                self.monkeypatch = monkeypatch
+
+            def test_injected(self):
+                self.monkeypatch.setenv("SOME", "value")
+
+        @pytest.mark.leaks(checkers="memory")
+        def test_mocks(mocker):
+            mocker.patch("os.getlogin", return_value="1")
+            assert os.getlogin() == "1"
+
+        @pytest.fixture
+        def file(tmp_path):
+            (tmp_path / "given").write_text("text")
+
+        def test_files(file, tmp_path):
+            (tmp_path / "folder").mkdir()
+            (tmp_path / "folder" / "some").write_text("text")
+            (tmp_path / "link").symlink_to(tmp_path / "folder")
+            (tmp_path / "given").read_text()
+
+        def test_everything_is_undone():
+            assert not {"SOME", "FROM_FIXTURE"} & os.environ.keys() and not hasattr(sys, "other") and not hasattr(sys, "some")
+            assert "Mock" not in type(os.getlogin).__name__
         """, "-rA")
-    assert len(ours.tests) == 4 and {kind for kind, _ in ours.tests.values()} == {"passed"}, ours.output
+    assert len(ours.tests) == 8 and {kind for kind, _ in ours.tests.values()} == {"passed"}, ours.output
     assert ours.output.count("x" * 100) == 1  # what the first call wrote, of test_plain
     assert "DeprecationWarning: old" in ours.output
 
@@ -321,6 +356,30 @@ def test_every_selected_test(outcomes):
 def test_without_it_nothing_is_repeated(outcomes):
     ours = outcomes(SELECTION, "-k", "not test_decorated")
     assert ours.code == 0 and len(ours.tests) == 11, ours.output
+
+
+GARBAGE = """
+    def test_has_a_class():
+        class Local: pass
+"""
+
+
+def test_garbage_of_a_test_is_no_leak_unless_it_is_marked(outcomes):
+    assert outcomes(GARBAGE, "--leaks", "--leaks-times=20")["test_has_a_class"] == "passed"
+    ours = outcomes("pytestmark = pytest.mark.leaks\n" + textwrap.dedent(GARBAGE))
+    assert "uncollectable GC objects after calling 'test_has_a_class'" in ours.text("test_has_a_class")
+
+
+def test_a_long_list_of_what_is_left_is_shortened(outcomes):
+    ours = outcomes("""
+        @pytest.mark.leaks(checkers="gcgarbage")
+        def test_it():
+            for _ in range(50):
+                ring = []
+                ring.append({"ring": ring, "text": object(), "more": unittest.TestCase, **dict.fromkeys("abcdefgh", object())})
+        """)
+    lines = ours.text("test_it").rpartition(" leaks:")[2].splitlines()
+    assert 20 < len(lines) < 35 and max(map(len, lines)) < 210 and re.fullmatch("[.]{3} and [0-9]+ more", lines[-1]), lines[-1]
 
 
 def test_async_tests_are_told_how_to_be_left_out(outcomes):
