@@ -1,6 +1,6 @@
 """Weft's pytest plugin: leak tests. It loads nothing of Weft until a test asks for it. (PYTEST_DONT_REWRITE)
 
-pytest loads it wherever Weft is installed; `-p no:weft_pytest` leaves it out. The guide is docs/guides/leaks-pytest.md.
+pytest loads it wherever Weft is installed; `-p no:weft_pytest` leaves it out.
 """
 
 from __future__ import annotations

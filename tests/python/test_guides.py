@@ -1,4 +1,5 @@
-"""The examples of docs/guides/python.md, actors.md, heap.md, leaks.md and cpp.md run: each ```python block as a program of its own, the ```cpp blocks
+"""The examples of docs/guides/python.md, actors.md, heap.md, leaks.md, leaks-pytest.md and cpp.md run: each ```python block as a program
+of its own (leaks-pytest.md: as tests), the ```cpp blocks
 compiled as one program against the public headers. Blocks that say `fragment` are shown only."""
 
 import os
@@ -56,6 +57,16 @@ def test_heap(line, text, tmp_path):
 @pytest.mark.parametrize(("line", "text"), each_of(blocks("leaks.md", "python")))
 def test_leaks(line, text, tmp_path):
     run_python("leaks.md", line, text, tmp_path)
+
+
+def test_leaks_pytest(tmp_path):
+    pytest.importorskip("weft")
+    ((_, text),) = blocks("leaks-pytest.md", "python")
+    (tmp_path / "test_it.py").write_text(text)
+    done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", tmp_path], cwd=tmp_path, capture_output=True,
+                          text=True, timeout=60, check=False)
+    assert "1 failed, 3 passed" in done.stdout, done.stdout
+    assert re.search(r"MemoryLeakError: memory kept increasing after \d+ runs of '[\w.]*append'\nE +Run # 1: ", done.stdout), done.stdout
 
 
 def source(examples):
