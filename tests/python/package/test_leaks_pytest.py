@@ -15,7 +15,7 @@ import asyncio, ctypes, logging, os, sys, unittest, warnings
 import pytest
 from ctypes import c_size_t, c_void_p
 
-malloc = ctypes.CDLL(None).malloc
+malloc = ctypes.pythonapi.PyMem_RawMalloc  # whose call of malloc() is counted, also if Weft is loaded later
 malloc.restype, malloc.argtypes = c_void_p, [c_size_t]
 kept = []
 """
