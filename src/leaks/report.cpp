@@ -81,7 +81,7 @@ std::string run_line(const LeakTrial& trial, int run) {
   const double calls = trial.calls_at(run) - trial.calls_at(run - 1);
   for (size_t i = 0; i < kNames.size(); ++i) {
     const double rise = trial.level_at(run, metric_of(i)) - trial.level_at(run - 1, metric_of(i));
-    if (rise <= 0) continue;
+    if (rise <= 0 || (metric_of(i) == LeakMetric::kArenas && first > 0)) continue;
     if (first == 0) first = rise;
     rises += format("%s%s=%-7s", rises.empty() ? "" : " | ", kNames[i].key, format("+%.0f", rise).c_str());
   }
@@ -94,7 +94,8 @@ std::string table(const LeakTrial& trial) {
   for (int run = 1; run <= trial.runs(); ++run) text += run_line(trial, run) + '\n';
   for (size_t i = 0; i < kNames.size(); ++i) {
     const LeakGrowth growth = trial.growth(metric_of(i));
-    if (!growth.leaks) continue;
+    if (!growth.leaks || (metric_of(i) == LeakMetric::kArenas && trial.growth(LeakMetric::kHeap).leaks))
+      continue;
     text += format("%s grows by %s %s a call: at least %s, at most %s (wrong once in 10,000)\n",
                    kNames[i].key, number(growth.estimate).c_str(), kNames[i].unit, number(growth.low).c_str(),
                    number(growth.high).c_str());

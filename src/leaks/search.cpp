@@ -35,13 +35,13 @@ double marked(const HeapSite& site, uint32_t mark) noexcept {
 
 // A stack ends where the check begins: all calls come from there.
 bool is_check(const HeapFrame& frame) noexcept {
-  return frame.python ? strstr(frame.file, "weft/leaks/_check.py") != nullptr
+  return frame.python ? strstr(frame.file, "weft/leaks/_") != nullptr
                       : strstr(frame.function, "weft::heap::LeakCheck") != nullptr;
 }
 
 std::string stack_of(const HeapSite& site) {
   std::string text;
-  size_t shown = 0;
+  size_t shown = 0, python_end = 0;
   for (size_t i = 0; i < site.frame_count && shown < kMostFrames; ++i) {
     const HeapFrame& frame = site.frames[i];
     if (is_check(frame)) break;
@@ -57,7 +57,10 @@ std::string stack_of(const HeapSite& site) {
       text += std::string("    ") + (*frame.function ? frame.function : "?") + " (" +
               (strrchr(frame.file, '/') ? strrchr(frame.file, '/') + 1 : frame.file) + ")";
     text += '\n';
+    if (frame.python) python_end = text.size();
   }
+  // Behind the last frame of Python there is only the interpreter that calls it.
+  if (python_end > 0) text.resize(python_end);
   return text;
 }
 

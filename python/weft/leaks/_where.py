@@ -74,7 +74,7 @@ def _python(call: Callable[[], object], calls: int, limit: float) -> str:
 def _stack(line: tracemalloc.StatisticDiff) -> str:
     text = ""
     for frame in reversed(line.traceback):
-        if frame.filename.endswith(("weft/leaks/_check.py", "weft/leaks/_where.py")):
+        if "weft/leaks/_" in frame.filename:
             break
         text += f'    File "{frame.filename}", line {frame.lineno}\n'
     return text
