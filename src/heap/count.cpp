@@ -32,19 +32,11 @@ void look_for_new_objects() noexcept try {
   // Next time they still are new.
 }
 
-// Makes the patcher, and what never changes after. REQUIRES: g_lock held.
-int prepare() {
-  if (g_patcher.load(std::memory_order_relaxed)) return 0;
-  if (const int error = find_real_calls()) return error;
-  static constinit bool slots_prepared = false;
-  if (!slots_prepared) {
-    if (const int error = prepare_slots()) return error;
-    slots_prepared = true;
-  }
-  alignas(Patcher) static std::byte storage[sizeof(Patcher)];
-  g_patcher.store(new (storage) Patcher(count_routes(), {}, Reach::kWhole), std::memory_order_release);
-  engine::interpose::set_load_observer(&look_for_new_objects);
-  return pthread_atfork(
+// Once. REQUIRES: g_lock held, g_patcher made.
+int follow_forks() noexcept {
+  static constinit bool followed = false;
+  if (followed) return 0;
+  const int error = pthread_atfork(
       [] {
         lock_profile();
         g_lock.lock();
@@ -61,6 +53,23 @@ int prepare() {
         unlock_profile();
         reclaim_slots_after_fork();
       });
+  followed = error == 0;
+  return error;
+}
+
+// Makes the patcher, and what never changes after. REQUIRES: g_lock held.
+int prepare() {
+  if (g_patcher.load(std::memory_order_relaxed)) return follow_forks();
+  if (const int error = find_real_calls()) return error;
+  static constinit bool slots_prepared = false;
+  if (!slots_prepared) {
+    if (const int error = prepare_slots()) return error;
+    slots_prepared = true;
+  }
+  alignas(Patcher) static std::byte storage[sizeof(Patcher)];
+  g_patcher.store(new (storage) Patcher(count_routes(), {}, Reach::kWhole), std::memory_order_release);
+  engine::interpose::set_load_observer(&look_for_new_objects);
+  return follow_forks();
 }
 
 }  // namespace
@@ -78,9 +87,14 @@ int heap_count_begin() noexcept try {
     if (!t_slot) take_slot();
     Patcher& patcher = *g_patcher.load(std::memory_order_relaxed);
     if (counted_elsewhere()) return ENOTSUP;
-    if (patcher.patch().failed > 0) {
+    try {
+      if (patcher.patch().failed > 0) {
+        patcher.restore();
+        return ENOTSUP;
+      }
+    } catch (const std::bad_alloc&) {
       patcher.restore();
-      return ENOTSUP;
+      throw;
     }
   }
   ++g_holds;
@@ -92,7 +106,11 @@ int heap_count_begin() noexcept try {
 void heap_count_end() noexcept {
   Guard guard(g_lock);
   if (g_holds == 0 || --g_holds > 0) return;
-  g_patcher.load(std::memory_order_relaxed)->restore();
+  try {
+    g_patcher.load(std::memory_order_relaxed)->restore();
+  } catch (const std::bad_alloc&) {
+    // It had no memory for its report on slots that others have written to since.
+  }
 }
 
 HeapCounts heap_counts() noexcept {

@@ -1,10 +1,10 @@
 #include "heap/profile.hpp"
 
 #include <cerrno>
-#include <cmath>
 
 #include "fiber/futex_lock.hpp"
 #include "fiber/sys.hpp"
+#include "heap/exponential.hpp"
 #include "heap/profile_sample.hpp"
 #include "heap/profile_stack.hpp"
 #include "weft/detail/heap_count.hpp"
@@ -27,12 +27,22 @@ constinit uint32_t g_sessions = 0;
 
 // Guards the table. What is done with it held allocates nothing.
 constinit FutexLock g_lock;
-constinit ProfileTable g_table;
+
+// Never destroyed: allocations are sampled until the process has ended.
+union Kept {
+  constexpr Kept() noexcept : table() {}
+  ~Kept() {}
+  ProfileTable table;
+};
+constinit Kept g_kept;
+constinit ProfileTable& g_table = g_kept.table;
 
 // Of the session; read by samples, which a new one may overlap: they are then of neither.
 constinit std::atomic<uint64_t> g_interval{0}, g_seed{0};
 
 constinit thread_local int t_paused = 0;  // also while a sample is taken, which may come to malloc() again
+// Around fork() this thread holds the locks, and other libraries' handlers may allocate.
+constinit thread_local bool t_forks = false;
 
 uint64_t next_random(uint64_t& state) noexcept {  // splitmix64 (S. Vigna)
   uint64_t value = state += 0x9e3779b97f4a7c15;
@@ -45,12 +55,12 @@ uint64_t next_random(uint64_t& state) noexcept {  // splitmix64 (S. Vigna)
 int64_t draw(CountSlot& slot, uint64_t interval) noexcept {
   if (interval <= 1) return 0;
   const double uniform = (static_cast<double>(next_random(slot.random) >> 11) + 0.5) * 0x1p-53;
-  return static_cast<int64_t>(-std::log(uniform) * static_cast<double>(interval));
+  return static_cast<int64_t>(-natural_logarithm(uniform) * static_cast<double>(interval));
 }
 
 double weight_of(int64_t bytes, uint64_t interval) noexcept {
   if (interval <= 1) return 1;
-  return -1 / std::expm1(-static_cast<double>(bytes) / static_cast<double>(interval));
+  return -1 / exponential_less_one(static_cast<double>(bytes) / static_cast<double>(interval));
 }
 
 void count_near(const void* block, int more) noexcept {
@@ -92,6 +102,7 @@ void* sample(CountSlot& slot, void* block, int64_t bytes, const void* caller) no
 }
 
 bool forget_sample(void* block, LiveBlock& sampled) noexcept {
+  if (t_forks) return false;  // it stays in the table, until the address is sampled again
   Guard guard(g_lock);
   if (!g_table.take(reinterpret_cast<uintptr_t>(block), sampled)) return false;
   count_near(block, -1);
@@ -112,9 +123,13 @@ bool copy_profile(ProfileRecord& record) noexcept {
 void lock_profile() noexcept {
   g_control.lock();
   g_lock.lock();
+  t_forks = true;
+  ++t_paused;
 }
 
 void unlock_profile() noexcept {
+  --t_paused;
+  t_forks = false;
   g_lock.unlock();
   g_control.unlock();
 }

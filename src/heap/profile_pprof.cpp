@@ -4,7 +4,6 @@
 #include <link.h>
 
 #include <algorithm>
-#include <cmath>
 #include <ctime>
 #include <exception>
 #include <unordered_map>
@@ -166,9 +165,10 @@ class Writer {
     std::vector<uint64_t> locations;
     for (uint32_t i = 0; i < site.frame_count; ++i)
       locations.push_back(location(record_.frames[site.first_frame + i]));
-    const int64_t values[] = {std::llround(site.made_blocks), std::llround(site.made_bytes),
-                              std::llround(site.made_blocks - site.freed_blocks),
-                              std::llround(site.made_bytes - site.freed_bytes)};
+    const auto rounded = [](double value) { return static_cast<int64_t>(value + (value < 0 ? -0.5 : 0.5)); };
+    const int64_t values[] = {rounded(site.made_blocks), rounded(site.made_bytes),
+                              rounded(site.made_blocks - site.freed_blocks),
+                              rounded(site.made_bytes - site.freed_bytes)};
     Message message;
     message.packed(1, locations);
     message.packed(2, values);
