@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "python.hpp"
@@ -43,12 +44,15 @@ class LeakTrial {
                 limits_.tolerance.begin());
     const int error = detail::begin_leak_watch();
     if (error == ENOMEM) throw std::bad_alloc();
-    counting_ = error == 0;
+    counting_ = watching_ = error == 0;
   }
   LeakTrial(const LeakTrial&) = delete;
   LeakTrial& operator=(const LeakTrial&) = delete;
-  ~LeakTrial() {
-    if (counting_) detail::end_leak_watch();
+  ~LeakTrial() { close(); }
+
+  // Ends the watch; what was found stays.
+  void close() {
+    if (std::exchange(watching_, false)) detail::end_leak_watch();
   }
 
   void start() {
@@ -57,12 +61,13 @@ class LeakTrial {
     detail::start_leak_trial(*trial_, levels());
   }
   uint64_t next_calls() const { return detail::next_leak_calls(get()); }
-  bool add(uint64_t calls, double seconds) {
-    verdict_ = detail::add_leak_run(get(), calls, seconds, levels());
+  bool add(uint64_t calls, double calling, double seconds) {
+    verdict_ = detail::add_leak_run(get(), calls, calling, seconds, levels());
     return verdict_ == detail::LeakVerdict::kUndecided;
   }
   bool leaks() const { return verdict_ == detail::LeakVerdict::kLeaks; }
   bool counting() const { return counting_; }
+  bool watching() const { return watching_; }
   bool cut_short() const { return detail::leak_trial_was_cut_short(get()); }
   int runs() const { return detail::leak_runs(get()); }
   uint64_t calls() const { return detail::leak_calls(get()); }
@@ -90,8 +95,11 @@ class LeakTrial {
   };
 
   detail::LeakLevels levels() const {
-    bool released;
-    detail::heap_trim(released);
+    {
+      const Released others_run;
+      bool released;
+      detail::heap_trim(released);
+    }
     detail::LeakLevels levels;
     detail::take_leak_levels(levels, counting_, interpreter_levels());
     return levels;
@@ -102,7 +110,7 @@ class LeakTrial {
   }
 
   detail::LeakLimits limits_;
-  bool counting_ = false;
+  bool counting_ = false, watching_ = false;
   detail::LeakVerdict verdict_ = detail::LeakVerdict::kUndecided;
   std::unique_ptr<detail::LeakTrial, Drop> trial_;
 };
@@ -160,9 +168,11 @@ void add_leaks(nb::module_& module) {
            nb::arg("runs"), nb::arg("seconds"), nb::arg("memory"), nb::arg("tolerance"))
       .def("start", &LeakTrial::start)
       .def("next_calls", &LeakTrial::next_calls)
-      .def("add", &LeakTrial::add, nb::arg("calls"), nb::arg("seconds"))
+      .def("add", &LeakTrial::add, nb::arg("calls"), nb::arg("calling"), nb::arg("seconds"))
+      .def("close", &LeakTrial::close)
       .def_prop_ro("leaks", &LeakTrial::leaks)
       .def_prop_ro("counting", &LeakTrial::counting)
+      .def_prop_ro("watching", &LeakTrial::watching)
       .def_prop_ro("cut_short", &LeakTrial::cut_short)
       .def_prop_ro("runs", &LeakTrial::runs)
       .def_prop_ro("calls", &LeakTrial::calls)

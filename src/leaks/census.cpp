@@ -48,6 +48,8 @@ struct Folder {
 std::string read_file(const std::string& path) {
   std::string text;
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
+    throw std::system_error(errno, std::generic_category(), path);
   if (fd < 0) return text;
   char buffer[4096];
   for (ssize_t size; (size = read(fd, buffer, sizeof buffer)) > 0;)

@@ -96,10 +96,13 @@ std::string table(const LeakTrial& trial) {
     const LeakGrowth growth = trial.growth(metric_of(i));
     if (!growth.leaks || (metric_of(i) == LeakMetric::kArenas && trial.growth(LeakMetric::kHeap).leaks))
       continue;
-    text += format("%s grows by %s %s a call: at least %s, at most %s (wrong once in 10,000)\n",
-                   kNames[i].key, number(growth.estimate).c_str(), kNames[i].unit, number(growth.low).c_str(),
-                   number(growth.high).c_str());
+    text += format(
+        "%s grows by %s %s a call: at least %s, at most %s (bounds of Sen's, for an error of 1 in 10,000)\n",
+        kNames[i].key, number(growth.estimate).c_str(), kNames[i].unit, number(growth.low).c_str(),
+        number(growth.high).c_str());
   }
+  if (trial.was_cut_short())
+    text += "time or memory were used up before it was certain: this is what was seen until then\n";
   if (trial.growth(LeakMetric::kArenas).leaks && !trial.growth(LeakMetric::kHeap).leaks)
     text +=
         "arenas grow and heap does not: by allocations that cannot be counted, as through a pointer to "

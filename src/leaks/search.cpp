@@ -1,6 +1,5 @@
 // Where a leak comes from: the stacks whose blocks grow from run to run, with every allocation sampled.
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -36,7 +35,7 @@ double marked(const HeapSite& site, uint32_t mark) noexcept {
 // A stack ends where the check begins: all calls come from there.
 bool is_check(const HeapFrame& frame) noexcept {
   return frame.python ? strstr(frame.file, "weft/leaks/_") != nullptr
-                      : strstr(frame.function, "weft::heap::LeakCheck") != nullptr;
+                      : strstr(frame.function, "weft::heap::LeakCheck::") != nullptr;
 }
 
 std::string stack_of(const HeapSite& site) {
@@ -44,7 +43,7 @@ std::string stack_of(const HeapSite& site) {
   size_t shown = 0, python_end = 0;
   for (size_t i = 0; i < site.frame_count && shown < kMostFrames; ++i) {
     const HeapFrame& frame = site.frames[i];
-    if (is_check(frame)) break;
+    if (shown > 0 && is_check(frame)) break;
     // Of a stripped library only the name tells something, and that once.
     if (!frame.python && !*frame.function && i > 0 && strcmp(site.frames[i - 1].file, frame.file) == 0 &&
         !*site.frames[i - 1].function)
@@ -78,7 +77,7 @@ void consider(void* argument, const HeapSite& site) {
 std::string text_of(uint64_t calls) {
   HeapProfile profile;
   Search search;
-  if (heap_profile_visit([](void*, const HeapSite&) {}, nullptr, &profile) != 0) return {};
+  if (heap_profile_visit(nullptr, nullptr, &profile) != 0) return {};
   search.marks = std::min(profile.marks, HeapSite::kMarks);
   if (heap_profile_visit(consider, &search) != 0 || search.sites.empty()) return {};
   std::sort(search.sites.begin(), search.sites.end(),
@@ -112,10 +111,14 @@ void end_leak_search() noexcept {
 
 uint64_t leak_search_calls(const LeakTrial& trial) noexcept {
   const auto rate = [&](LeakMetric metric) { return std::max(trial.growth(metric).estimate, 0.0); };
-  const double blocks = std::max(rate(LeakMetric::kBlocks), kBlocksPerRun / kMostCalls);
-  const double bytes = rate(LeakMetric::kHeap) + rate(LeakMetric::kMmap) + 1;
-  const double calls = std::min(kBlocksPerRun / blocks, trial.memory_limit() / (4 * kLeakSearchRuns) / bytes);
-  return static_cast<uint64_t>(std::lround(std::max(calls, 1.0)));
+  const double blocks =
+      std::max(rate(LeakMetric::kBlocks) + rate(LeakMetric::kPython), kBlocksPerRun / kMostCalls);
+  const double bytes = std::max({rate(LeakMetric::kHeap) + rate(LeakMetric::kMmap), rate(LeakMetric::kMapped),
+                                 rate(LeakMetric::kRss), rate(LeakMetric::kUss), 1.0});
+  constexpr double kShare = 1.0 / (4 * kLeakSearchRuns);
+  const double calls = std::min({kBlocksPerRun / blocks, kShare * trial.memory_limit() / bytes,
+                                 kShare * trial.seconds_limit() / std::max(trial.seconds_per_call(), 1e-9)});
+  return static_cast<uint64_t>(std::max(calls, 1.0) + 0.5);
 }
 
 size_t leak_search_text(uint64_t calls, char* text, size_t room) noexcept {

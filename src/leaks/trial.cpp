@@ -25,7 +25,6 @@
 #include "leaks/trial.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <new>
 
@@ -41,15 +40,16 @@ constexpr double kError = 1e-4;
 constexpr int kWindow = 8;     // points without which there are no bounds of that error
 constexpr int kStillRuns = 4;  // after the first, which may still warm up
 constexpr double kPace = 0.6;
-constexpr double kLongest = 38;  // times the first run, after `runs` runs: 1.5 to the 9th
 constexpr double kStep = 1.5;
 constexpr uint64_t kAgain = 2;
+constexpr int kLeast = 3;  // runs without which nothing can be said
 constexpr double kPage = 4096;
 
 struct Traits {
-  bool coarse;       // the kernel's
-  double matters;    // growth per call
-  double still = 0;  // growth per call that is none
+  bool coarse;     // the kernel's
+  double matters;  // growth per call that is to be found
+  double least =
+      0;  // growth per call that may be something else than a leak: fragments, blocks kept for reuse
 };
 constexpr std::array<Traits, kLeakMetrics> kTraits{{
     {false, 0.08},   // kHeap
@@ -57,10 +57,10 @@ constexpr std::array<Traits, kLeakMetrics> kTraits{{
     {false, 0.005},  // kBlocks
     {false, 0.005},  // kPython
     {false, 20},     // kMapped
-    {true, 0},       // kUss
-    {true, 0},       // kRss
-    {true, 0},       // kVms
-    {false, 8, 1},   // kArenas: with what threads keep for reuse
+    {true, 0, 16},   // kUss
+    {true, 0, 16},   // kRss
+    {true, 0, 16},   // kVms
+    {false, 8, 4},   // kArenas
 }};
 const Traits& traits(LeakMetric metric) noexcept {
   return kTraits[static_cast<size_t>(metric)];
@@ -104,37 +104,68 @@ double LeakTrial::tolerance(LeakMetric metric) const noexcept {
   return limits_.tolerance[static_cast<size_t>(metric)] / static_cast<double>(limits_.times);
 }
 
+// Growth per call that is no leak.
+double LeakTrial::floor_of(LeakMetric metric) const noexcept {
+  return std::max(tolerance(metric), traits(metric).least);
+}
+
 double LeakTrial::grown() const noexcept {
-  const auto since_start = [this](LeakMetric metric) { return level(runs_, metric) - level(0, metric); };
-  return std::max(since_start(LeakMetric::kRss), since_start(LeakMetric::kHeap));
+  const LeakLevels& present = runs_ == 0 ? probe_ : point(runs_).levels;
+  const auto since_start = [&](LeakMetric metric) {
+    return present[static_cast<size_t>(metric)] - level(0, metric);
+  };
+  return std::max({since_start(LeakMetric::kRss),
+                   since_start(LeakMetric::kHeap) + since_start(LeakMetric::kMmap),
+                   since_start(LeakMetric::kMapped)});
 }
 
 // How many calls more time and memory allow, as far as can be told.
 double LeakTrial::calls_left() const noexcept {
   const auto done = static_cast<double>(calls_);
   double left = std::numeric_limits<double>::infinity();
-  if (seconds_ > 0) left = (limits_.seconds - seconds_) * done / seconds_;
-  if (grown() > limits_.memory / 64) left = std::min(left, (limits_.memory - grown()) * done / grown());
+  if (calling_ > 0) {
+    const double looking = (seconds_ - calling_) / (runs_ + 1) * std::max(kWindow - runs_, 1);
+    left = (limits_.seconds - seconds_ - looking) * done / calling_;
+  }
+  if (grown() > limits_.memory / 512) left = std::min(left, (limits_.memory - grown()) * done / grown());
   return std::max(left, 0.0);
 }
 
 uint64_t LeakTrial::next_calls() const noexcept {
-  if (runs_ == 0) return limits_.times;
-  // Up to kLongest within the runs asked for, however many they are; on by kStep after these.
+  // One call tells how slow and how large they are.
+  if (calls_ == 0) return 1;
+  // In the runs asked for as many calls as ten runs have, however many they are; on by kStep after these.
   const int planned = std::max(limits_.runs, kWindow);
-  const double last = calls_of(runs_);
   const double left = calls_left();
-  if (runs_ >= planned) return static_cast<uint64_t>(std::max(std::min(kStep * last, left), 1.0));
-  // The steepest ascent of which all runs find room in what is left; if none, all alike.
   const int wanted = planned - runs_;
-  double step = std::min(kStep, std::pow(kLongest, 1.0 / (planned - 1)));
-  while (step > 1 && last * sum_of_powers(step, wanted) > left) step -= 0.02;
-  return static_cast<uint64_t>(std::max(step > 1 ? step * last : std::min(last, left / wanted), 1.0));
+  double calls;
+  if (runs_ == 0) {
+    calls = std::min(static_cast<double>(limits_.times - 1), left / kWindow);
+  } else if (const double last = calls_of(runs_); wanted <= 0) {
+    calls = std::min(kStep * last, left);
+  } else {
+    // The steepest ascent of which all runs find room in what is left; if none, all alike.
+    double step = kStep;
+    while (step > 1 && (last * sum_of_powers(step, wanted) > left ||
+                        sum_of_powers(step, planned - 1) > sum_of_powers(kStep, kWindow + 1)))
+      step -= 0.01;
+    calls = step > 1 ? step * last : std::min(last, left / wanted);
+    // Without kLeast of them nothing could be said, so they may cost what is not left.
+    if (runs_ < kLeast) calls = std::max(calls, last / 4);
+  }
+  return static_cast<uint64_t>(std::max(calls, 1.0));
 }
 
-LeakVerdict LeakTrial::add(uint64_t calls, double seconds, const LeakLevels& levels) noexcept {
+LeakVerdict LeakTrial::add(uint64_t calls, double calling, double seconds,
+                           const LeakLevels& levels) noexcept {
+  const bool first = calls_ == 0;
   calls_ += calls;
+  calling_ += calling;
   seconds_ += seconds;
+  if (first && limits_.times > 1) {
+    probe_ = levels;
+    return verdict_;
+  }
   points_[static_cast<size_t>(++runs_)] = {static_cast<double>(calls_), levels};
   return verdict_ = decide();
 }
@@ -154,16 +185,17 @@ LeakGrowth LeakTrial::growth(LeakMetric metric) const noexcept {
   if (count < 2) return {};
   const std::span<const double> calls(x.data(), count);
   const std::span<double> heights(y.data(), count);
+  const double high = slope_of(calls, heights, kError).high;  // as it is: rare large rises are in it
   lower_greatest(calls, heights);
   const Slope all = slope_of(calls, heights, kError);
-  LeakGrowth growth{all.estimate, all.low, all.high};
+  LeakGrowth growth{all.estimate, all.low, high};
   const size_t half = count / 2;
   if (half > 0 && count - half > 1) {
     const double former = slope_of(calls.first(half + 1), heights.first(half + 1), kError).estimate;
     const double later = slope_of(calls.subspan(half), heights.subspan(half), kError).estimate;
-    growth.slows = later <= tolerance(metric) || later < kPace * former;
+    growth.slows = later <= floor_of(metric) || later < kPace * former;
   }
-  growth.leaks = growth.low > tolerance(metric) && !growth.slows;
+  growth.leaks = growth.low > floor_of(metric) && !growth.slows;
   if (traits(metric).coarse)
     growth.leaks = growth.leaks && rose_lately(metric, static_cast<int>(count) - 1) &&
                    level(runs_, metric) - level(first, metric) >= kPage * static_cast<double>(count);
@@ -180,7 +212,7 @@ bool LeakTrial::is_still(LeakMetric metric) const noexcept {
   if (runs_ <= kStillRuns) return false;
   double moved = 0, calls = 0;
   for (int i = runs_ - kStillRuns + 1; i <= runs_; ++i) {
-    if (rate(i, metric) > std::max(tolerance(metric), traits(metric).still)) return false;
+    if (rate(i, metric) > floor_of(metric)) return false;
     moved += std::max(-rise(i, metric), 0.0);
     calls += calls_of(i);
   }
@@ -212,7 +244,7 @@ int LeakTrial::laggards(LeakMetric metric, const LeakGrowth& seen) const noexcep
 bool LeakTrial::leaks_as_far_as_seen(LeakMetric metric) const noexcept {
   const LeakGrowth seen = growth(metric);
   if (runs_ + 1 >= kWindow) return seen.leaks && laggards(metric, seen) <= (runs_ - first_of_window()) / 4;
-  return runs_ >= 3 && rose_lately(metric, runs_) && !seen.slows;
+  return runs_ >= kLeast && rose_lately(metric, runs_) && !seen.slows;
 }
 
 bool LeakTrial::is_clean(LeakMetric metric) const noexcept {
@@ -226,6 +258,7 @@ bool LeakTrial::is_clean(LeakMetric metric) const noexcept {
 
 bool LeakTrial::out_of_budget() const noexcept {
   if (runs_ + 1 >= static_cast<int>(kMostPoints)) return true;
+  if (runs_ < kLeast) return false;
   // A run much shorter than those before tells nothing new.
   const double least = runs_ + 1 >= kWindow ? calls_of(runs_) / 2 : 1;
   return calls_left() < least;
@@ -252,9 +285,9 @@ void drop_leak_trial(LeakTrial* trial) noexcept {
 uint64_t next_leak_calls(const LeakTrial& trial) noexcept {
   return trial.next_calls();
 }
-LeakVerdict add_leak_run(LeakTrial& trial, uint64_t calls, double seconds,
+LeakVerdict add_leak_run(LeakTrial& trial, uint64_t calls, double calling, double seconds,
                          const LeakLevels& levels) noexcept {
-  return trial.add(calls, seconds, levels);
+  return trial.add(calls, calling, seconds, levels);
 }
 LeakGrowth leak_growth(const LeakTrial& trial, LeakMetric metric) noexcept {
   return trial.growth(metric);

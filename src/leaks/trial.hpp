@@ -19,12 +19,16 @@ class LeakTrial {
   void start(const LeakLevels& levels) noexcept { points_[0] = {0, levels}; }
 
   uint64_t next_calls() const noexcept;
-  /// `seconds`: how long the run took, with taking the figures.
-  LeakVerdict add(uint64_t calls, double seconds, const LeakLevels& levels) noexcept;
+  /// `calling`: seconds that the calls took; `seconds`: with taking the figures.
+  LeakVerdict add(uint64_t calls, double calling, double seconds, const LeakLevels& levels) noexcept;
 
   LeakVerdict verdict() const noexcept { return verdict_; }
   /// Was the verdict given because time, memory or runs were used up?
   bool was_cut_short() const noexcept { return cut_short_; }
+  double seconds_limit() const noexcept { return limits_.seconds; }
+  double seconds_per_call() const noexcept {
+    return calls_ == 0 ? 0 : calling_ / static_cast<double>(calls_);
+  }
   double memory_limit() const noexcept { return limits_.memory; }
   int runs() const noexcept { return runs_; }
   uint64_t calls() const noexcept { return calls_; }
@@ -51,6 +55,7 @@ class LeakTrial {
   double rate(int run, LeakMetric metric) const noexcept { return rise(run, metric) / calls_of(run); }
   int first_of_window() const noexcept;
   double tolerance(LeakMetric metric) const noexcept;
+  double floor_of(LeakMetric metric) const noexcept;
   bool rose(int run, LeakMetric metric) const noexcept { return rate(run, metric) > tolerance(metric); }
   bool rose_lately(LeakMetric metric, int runs) const noexcept;
   bool is_still(LeakMetric metric) const noexcept;
@@ -65,11 +70,12 @@ class LeakTrial {
 
   LeakLimits limits_;
   std::array<Point, leaks::kMostPoints> points_;
+  LeakLevels probe_{};  // after the first call
   int runs_ = 0;
   uint64_t calls_ = 0;
   std::array<uint64_t, kLeakMetrics>
       suspected_{};  // how many calls there were when a figure first seemed to leak
-  double seconds_ = 0;
+  double calling_ = 0, seconds_ = 0;
   LeakVerdict verdict_ = LeakVerdict::kUndecided;
   bool cut_short_ = false;
 };

@@ -59,8 +59,8 @@ WEFT_API LeakTrial* make_leak_trial(const LeakLimits& limits) noexcept;
 WEFT_API void start_leak_trial(LeakTrial& trial, const LeakLevels& levels) noexcept;
 WEFT_API void drop_leak_trial(LeakTrial* trial) noexcept;
 WEFT_API uint64_t next_leak_calls(const LeakTrial& trial) noexcept;
-/// `seconds`: how long the run took, with taking the levels.
-WEFT_API LeakVerdict add_leak_run(LeakTrial& trial, uint64_t calls, double seconds,
+/// `calling`: seconds that the calls took; `seconds`: with taking the levels.
+WEFT_API LeakVerdict add_leak_run(LeakTrial& trial, uint64_t calls, double calling, double seconds,
                                   const LeakLevels& levels) noexcept;
 /// With less than eight levels the bounds are infinite.
 WEFT_API LeakGrowth leak_growth(const LeakTrial& trial, LeakMetric metric) noexcept;
@@ -95,7 +95,8 @@ WEFT_API void take_leak_levels(LeakLevels& levels, bool counting,
 // every allocation sampled, and marked before and after each.
 
 inline constexpr int kLeakSearchRuns = 6;
-/// So many that some blocks are lost in them, but in all runs no more than a quarter of the memory allowed.
+/// So many that some blocks are lost in them, but, as far as can be told, in all runs in a quarter of the
+/// time and the memory allowed.
 WEFT_API uint64_t leak_search_calls(const LeakTrial& trial) noexcept;
 /// 0 or an errno, as heap_profile_begin(): EALREADY: the program itself is being profiled.
 WEFT_API int begin_leak_search() noexcept;

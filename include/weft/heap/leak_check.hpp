@@ -6,6 +6,7 @@
 #include <chrono>
 #include <concepts>
 #include <functional>
+#include <map>
 #include <memory>
 #include <new>
 #include <stdexcept>
@@ -153,8 +154,9 @@ class LeakCheck {
   }
 
  private:
+  // What a call leaves, as text by kind.
   template <typename Function>
-  std::string left_by(Function& function, Resource& which) const {
+  std::map<Resource, std::string> left_by(Function& function) const {
     uint32_t mask = 0;
     for (const Resource resource : options_.resources) mask |= 1u << static_cast<unsigned>(resource);
     const auto required = [](detail::LeakCensus* census) {
@@ -164,29 +166,30 @@ class LeakCheck {
     const detail::Census before = required(detail::take_leak_census(mask));
     std::invoke(function);
     const detail::Census after = required(detail::settle_leak_census(*before, kSettle));
+    std::map<Resource, std::string> left;
     for (const Resource resource : options_.resources) {
       const auto kind = static_cast<detail::LeakResource>(resource);
       const size_t had = detail::leak_census_count(*before, kind),
                    has = detail::leak_census_count(*after, kind);
       if (has <= had) continue;
-      which = resource;
-      std::string text = "a call leaves " + std::to_string(has - had) + ' ' +
-                         detail::name_of(resource, has - had > 1) + ":\n";
+      std::string& text = left[resource];
+      text = "a call leaves " + std::to_string(has - had) + ' ' + detail::name_of(resource, has - had > 1) +
+             ":\n";
       detail::visit_new_things(*before, *after, kind, &text, [](void* who, const detail::LeakThing& thing) {
         static_cast<std::string*>(who)->append("* ").append(thing.text).append("\n");
       });
-      return text;
     }
-    return {};
+    return left;
   }
 
   template <typename Function>
   void check_resources(Function& function, LeakReport& report) const {
-    Resource first{}, again{};
-    std::string text = left_by(function, first);
-    for (int i = 1; i < kCalls && !text.empty(); ++i)
-      if (left_by(function, again).empty() || again != first) text.clear();
-    report.text_ = std::move(text);
+    std::map<Resource, std::string> left = left_by(function);
+    for (int i = 1; i < kCalls && !left.empty(); ++i) {
+      const auto again = left_by(function);
+      std::erase_if(left, [&](const auto& one) { return !again.contains(one.first); });
+    }
+    for (const auto& [resource, text] : left) report.text_ += text;
   }
 
   template <typename Function>
@@ -210,10 +213,13 @@ class LeakCheck {
     while (verdict == detail::LeakVerdict::kUndecided) {
       const uint64_t calls = detail::next_leak_calls(*trial);
       const auto start = std::chrono::steady_clock::now();
+      const auto took = [&] {
+        return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      };
       for (uint64_t i = 0; i < calls; ++i) std::invoke(function);
+      const double calling = took();
       look();
-      const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-      verdict = detail::add_leak_run(*trial, calls, took.count(), levels);
+      verdict = detail::add_leak_run(*trial, calls, calling, took(), levels);
     }
     report.calls_ = detail::leak_calls(*trial);
     report.exact_ = watch.counting();
@@ -239,7 +245,8 @@ class LeakCheck {
     const auto start = std::chrono::steady_clock::now();
     detail::mark_leak_search();
     for (int run = 0;
-         run < detail::kLeakSearchRuns && std::chrono::steady_clock::now() - start < options_.limit; ++run) {
+         run < detail::kLeakSearchRuns && std::chrono::steady_clock::now() - start < options_.limit / 4;
+         ++run) {
       for (uint64_t i = 0; i < calls; ++i) std::invoke(function);
       detail::mark_leak_search();
     }

@@ -29,6 +29,7 @@ from weft.leaks._errors import (
     UnclosedPythonThreadError,
     UnclosedResourceError,
     UnclosedSegmentError,
+    UncollectableGarbageError,
 )
 from weft.leaks._garbage import GCDebugger, name_of
 from weft.leaks._where import find_where
@@ -78,11 +79,12 @@ def _threads_left(before: int) -> bool:
     return False
 
 
-def _left_by(call: Callable[[], object], fun: Callable[..., Any], checkers: Checkers) -> UnclosedResourceError | None:
-    """Calls once. What it left, if anything."""
+def _left_by(call: Callable[[], object], fun: Callable[..., Any], checkers: Checkers) -> dict[type, UnclosedResourceError]:
+    """Calls once. What it left, by kind, the most telling first."""
     mask = sum(1 << i for i, (name, _) in enumerate(_RESOURCES) if getattr(checkers, name))
     threads = threading.active_count() if checkers.py_threads else 0
     known = set(threading.enumerate()) if checkers.py_threads else set()
+    left: dict[type, UnclosedResourceError] = {}
     pid = os.getpid()
     before = _weft._LeakCensus(mask)
     call()
@@ -90,13 +92,28 @@ def _left_by(call: Callable[[], object], fun: Callable[..., Any], checkers: Chec
         sys.stderr.write(f"weft.leaks: {name_of(fun)!r} forked, and its child came back from it: this child ends here\n")
         os._exit(70)
     if checkers.py_threads and threading.active_count() > threads and _threads_left(threads):
-        return UnclosedPythonThreadError(
+        left[UnclosedPythonThreadError] = UnclosedPythonThreadError(
             threading.active_count() - threads, name_of(fun), [t for t in threading.enumerate() if t not in known])
     after = before.settled(_SETTLE)
     for i, (name, error) in enumerate(_RESOURCES):
         if getattr(checkers, name) and (count := after.count(i) - before.count(i)) > 0:
-            return error(count, name_of(fun), [Left(*left) for left in after.fresh(before, i)])
-    return None
+            left[error] = error(count, name_of(fun), [Left(*one) for one in after.fresh(before, i)])
+    return left
+
+
+def _left_by_collected(
+    call: Callable[[], object], fun: Callable[..., Any], checkers: Checkers
+) -> dict[type, UnclosedResourceError]:
+    """The same, with what only the garbage collector can free."""
+    if not checkers.gcgarbage:
+        return _left_by(call, fun, checkers)
+    with GCDebugger() as garbage:
+        left = _left_by(call, fun, checkers)
+    try:
+        garbage.check(fun)
+    except UncollectableGarbageError as error:
+        left[UncollectableGarbageError] = error.with_traceback(None)
+    return left
 
 
 def check_resources(call: Callable[[], object], fun: Callable[..., Any], checkers: Checkers) -> None:
@@ -104,14 +121,14 @@ def check_resources(call: Callable[[], object], fun: Callable[..., Any], checker
 
     What is opened once for all, as by a first call, is no leak.
     """
-    first = _left_by(call, fun, checkers)
-    if first is None:
-        return
+    left = _left_by_collected(call, fun, checkers)
     for _ in range(_CALLS - 1):
-        again = _left_by(call, fun, checkers)
-        if type(again) is not type(first):
+        if not left:
             return
-    raise first
+        again = _left_by_collected(call, fun, checkers)
+        left = {kind: error for kind, error in left.items() if kind in again}
+    for error in left.values():
+        raise error
 
 
 def check_memory(
@@ -138,8 +155,11 @@ def check_memory(
             start = time.perf_counter()
             for _ in range(calls):
                 call()
+            calling = time.perf_counter() - start
             settle_python(options.trim_callback)
-            undecided = trial.add(calls, time.perf_counter() - start)
+            undecided = trial.add(calls, calling, time.perf_counter() - start)
+            if trial.runs == 0:
+                continue  # that was a single call, to see how long it takes
             if log is not None and "=+" in (line := trial.line(trial.runs)):
                 log(line)
                 del line
@@ -152,12 +172,12 @@ def check_memory(
             error.table = table
             error.where = where
             error.svg = trial.svg(name_of(fun))
+            error.calls, error.uncertain, error.exact = trial.calls, trial.cut_short, trial.counting
             raise error
         if log is not None and trial.runs > 5:
             log("Memory stabilized (no further growth detected)")
-    except BaseException:
-        del trial  # allocations are watched while it lives, and this frame may live on in a traceback
-        raise
+    finally:
+        trial.close()  # allocations are watched until then, and this frame may live on in a traceback
     return trial
 
 
@@ -170,12 +190,7 @@ def check_all(
 ) -> _weft._LeakTrial | None:
     """Everything that the options ask for. Raises the first Error; the trial tells of memory, where that was asked for."""
     options.validate()
-    if options.checkers.gcgarbage:
-        with GCDebugger() as garbage:
-            check_resources(call, fun, options.checkers)
-        garbage.check(fun)
-    else:
-        check_resources(call, fun, options.checkers)
+    check_resources(call, fun, options.checkers)
     return check_memory(call, fun, options, log, progress) if options.checkers.memory else None
 
 

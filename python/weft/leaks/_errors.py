@@ -21,6 +21,12 @@ class MemoryLeakError(Error):
     """Which code allocates what is lost; empty where that could not be told."""
     svg: str = ""
     """The growth over the calls, as an SVG document."""
+    calls: int = 0
+    """In all runs."""
+    uncertain: bool = False
+    """Time or memory were used up before it was certain."""
+    exact: bool = True
+    """Allocations were counted as they were made."""
 
 
 class Left(NamedTuple):

@@ -17,8 +17,7 @@ _PYTHON = 3  # of weft::detail::LeakMetric
 _MOST = 5
 
 
-def _runs(call: Callable[[], object], calls: int, limit: float, after: Callable[[], object]) -> None:
-    end = time.monotonic() + limit
+def _runs(call: Callable[[], object], calls: int, end: float, after: Callable[[], object]) -> None:
     for _ in range(_weft._leak_search_runs):
         for _ in range(calls):
             call()
@@ -27,19 +26,19 @@ def _runs(call: Callable[[], object], calls: int, limit: float, after: Callable[
             break
 
 
-def _native(call: Callable[[], object], calls: int, limit: float) -> str:
+def _native(call: Callable[[], object], calls: int, end: float) -> str:
     """By the stacks of malloc() and its kin."""
     if not _weft._leak_search_begin():
         return ""
     try:
         _weft._leak_search_mark()
-        _runs(call, calls, limit, _weft._leak_search_mark)
+        _runs(call, calls, end, _weft._leak_search_mark)
         return _weft._leak_search_text(calls)
     finally:
         _weft._leak_search_end()
 
 
-def _python(call: Callable[[], object], calls: int, limit: float) -> str:
+def _python(call: Callable[[], object], calls: int, end: float) -> str:
     """By the lines of Python at which CPython's own allocator was asked."""
     import tracemalloc  # 10 ms, and only for what leaks
 
@@ -56,7 +55,7 @@ def _python(call: Callable[[], object], calls: int, limit: float) -> str:
             nonlocal done
             done += calls
 
-        _runs(call, calls, limit, count)
+        _runs(call, calls, end, count)
         after = tracemalloc.take_snapshot()
     finally:
         tracemalloc.stop()
@@ -81,9 +80,10 @@ def _stack(line: tracemalloc.StatisticDiff) -> str:
 
 
 def find_where(call: Callable[[], object], trial: _weft._LeakTrial, options: Options) -> str:
-    """Call it some more, with every allocation sampled. Takes `time_limit` at most for each allocator."""
+    """Call it some more, with every allocation sampled: for about half of `time_limit`, and one run beyond that at most for
+    each allocator where sampling makes it slower."""
     calls = trial.search_calls()
-    text = _native(call, calls, options.time_limit)
+    text = _native(call, calls, time.monotonic() + options.time_limit / 4)
     if trial.growth(_PYTHON)[3]:
-        text += _python(call, calls, options.time_limit)
+        text += _python(call, calls, time.monotonic() + options.time_limit / 4)
     return text

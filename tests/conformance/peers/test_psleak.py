@@ -6,7 +6,7 @@ import sysconfig
 
 import pytest
 import suites
-from weft_run import BACKENDS, weft_program
+from weft_run import weft_program
 
 PSLEAK = suites.Peer("psleak", "0.1.5", "fb3b1d136307746985a4b576a1517047aebfa5c62a1648d38a249f479973e175")
 
@@ -55,7 +55,6 @@ def test_on_os_threads(suite):
     assert check(suite).fibers == 0
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_on_fibers(suite, backend):
-    ours = check(suite, weft=[weft_program(), "run", f"--backend={backend}"])
+def test_on_fibers(suite):
+    ours = check(suite, weft=[weft_program(), "run"])
     assert ours.natives == 0 and ours.fibers > 0

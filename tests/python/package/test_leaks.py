@@ -110,7 +110,7 @@ def test_the_report_tells_how_much(leaky):
     report = check(leaky.block, True, 64, 1, checkers=MEMORY)
     text = str(report)
     assert text.startswith("memory kept increasing after 10 runs of 'block'\nRun # 1: heap=+")
-    assert re.search(r"heap grows by 7\d\.\d bytes a call: at least 7\d\.\d, at most 7\d\.\d \(wrong once in 10,000\)", text)
+    assert re.search(r"heap grows by 7\d\.\d bytes a call: at least 7\d\.\d, at most 7\d\.\d \(bounds of Sen's, for an error of 1 in 10,000\)", text)
     assert "(calls= 200, avg/call=+7" in text
     assert report.svg.startswith("<svg ") and "heap (leaks)" in report.svg
     assert isinstance(report.error, leaks.MemoryLeakError) and report.error.table in text

@@ -128,7 +128,8 @@ Ending try_out(const Function& function, LeakLimits limits = {}, double seconds_
   while (trial.verdict() == LeakVerdict::kUndecided) {
     const uint64_t calls = trial.next_calls();
     for (uint64_t i = 0; i < calls; ++i) function(process);
-    trial.add(calls, static_cast<double>(calls) * seconds_per_call, process.levels());
+    const double seconds = static_cast<double>(calls) * seconds_per_call;
+    trial.add(calls, seconds, seconds + 0.002, process.levels());
   }
   return {trial.verdict(), trial.was_cut_short(), trial.calls()};
 }
@@ -210,6 +211,16 @@ TEST(Trial, OfASlowFunctionEndsInTime) {
   EXPECT_EQ(try_out(nothing(random), {.times = 1}, 3).verdict, LeakVerdict::kClean);
 }
 
+// With the default options the first run alone would take too much.
+TEST(Trial, FindsSlowAndLargeLeaksInWhatItMayTake) {
+  Random random;
+  for (const double seconds : {0.06, 0.5, 3.0})
+    EXPECT_EQ(try_out(loses(24, 1)(random), {}, seconds).verdict, LeakVerdict::kLeaks) << seconds;
+  for (const double megabytes : {2, 20, 200})
+    EXPECT_EQ(try_out(loses(megabytes * (1 << 20), 1)(random)).verdict, LeakVerdict::kLeaks) << megabytes;
+  EXPECT_EQ(try_out(nothing(random), {}, 3).verdict, LeakVerdict::kClean);
+}
+
 TEST(Trial, LosesNoMoreMemoryThanItMay) {
   Random random;
   const Ending ending = try_out(loses_in_every(1, 1 << 20)(random), {.times = 20});
@@ -227,7 +238,7 @@ TEST(Trial, TakesNoSingleRiseForATrend) {
       if (run == at) level += 1 << 20;
       LeakLevels levels{};
       levels.fill(level);
-      trial.add(trial.next_calls(), 1e-3, levels);
+      trial.add(trial.next_calls(), 1e-3, 2e-3, levels);
     }
     EXPECT_EQ(trial.verdict(), LeakVerdict::kClean) << at;
   }
@@ -235,13 +246,13 @@ TEST(Trial, TakesNoSingleRiseForATrend) {
 
 TEST(Trial, FindsALeakInAnyFigure) {
   for (size_t metric = 0; metric < kLeakMetrics; ++metric) {
-    LeakTrial trial({});
+    LeakTrial trial({.memory = 1e12});
     trial.start({});
     LeakLevels levels{};
     while (trial.verdict() == LeakVerdict::kUndecided) {
       const uint64_t calls = trial.next_calls();
       levels[metric] += 4096.0 * static_cast<double>(calls);
-      trial.add(calls, 1e-3, levels);
+      trial.add(calls, 1e-3, 2e-3, levels);
     }
     EXPECT_EQ(trial.verdict(), LeakVerdict::kLeaks) << metric;
     EXPECT_NEAR(trial.growth(static_cast<LeakMetric>(metric)).estimate, 4096, 1) << metric;
