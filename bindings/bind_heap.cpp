@@ -3,10 +3,12 @@
 #include <nanobind/stl/vector.h>
 
 #include <cerrno>
+#include <cstring>
 #include <tuple>
 #include <vector>
 
 #include "python.hpp"
+#include "weft/detail/heap_profile.hpp"
 #include "weft/heap.hpp"
 
 namespace weft::python {
@@ -47,6 +49,46 @@ auto python_heap() {
                         heap.other_heaps);
 }
 
+void begin_profile(size_t interval, uint64_t seed) {
+  const int error = detail::heap_profile_begin(interval, seed);
+  if (error == ENOTSUP)
+    raise_error(PyExc_NotImplementedError,
+                "weft.heap.Profile: only glibc's allocations can be sampled, and by one copy of Weft: run "
+                "the program "
+                "without a preloaded allocator or a sanitizer");
+  if (error == EALREADY) raise_error(PyExc_RuntimeError, "weft.heap.Profile: another one is running");
+  if (error == ENOMEM) throw std::bad_alloc();
+  if (error) raise_errno(error);
+}
+
+/// ([(function, file, line, is Python)], live blocks, live bytes, made blocks, made bytes) of each stack.
+nb::list profile_sites() {
+  nb::list rows;
+  const int error = detail::heap_profile_visit(
+      [](void* list, const detail::HeapSite& site) {
+        nb::list frames;
+        for (size_t i = 0; i < site.frame_count; ++i) {
+          const detail::HeapFrame& frame = site.frames[i];
+          const auto text = [](const char* bytes) {
+            return nb::steal(PyUnicode_DecodeUTF8(bytes, static_cast<Py_ssize_t>(strlen(bytes)), "replace"));
+          };
+          frames.append(nb::make_tuple(text(frame.function), text(frame.file), frame.line, frame.python));
+        }
+        static_cast<nb::list*>(list)->append(
+            nb::make_tuple(frames, site.live_blocks, site.live_bytes, site.made_blocks, site.made_bytes));
+      },
+      &rows);
+  if (error) throw std::bad_alloc();
+  return rows;
+}
+
+void check_written(int error, const char* path) {
+  if (error == 0) return;
+  errno = error;
+  PyErr_SetFromErrnoWithFilename(PyExc_OSError, path);
+  throw nb::python_error();
+}
+
 }  // namespace
 
 void add_heap(nb::module_& module) {
@@ -69,6 +111,22 @@ void add_heap(nb::module_& module) {
     return rows;
   });
   module.def("_python_heap", &python_heap);
+  module.def("_heap_profile_begin", &begin_profile, nb::arg("interval"), nb::arg("seed"));
+  module.def("_heap_profile_end", &detail::heap_profile_end);
+  module.def(
+      "_heap_profile_sites", &profile_sites,
+      nb::sig("def _heap_profile_sites() -> list[tuple[list[tuple[str, str, int, bool]], float, float, "
+              "float, float]]"));
+  module.def(
+      "_heap_profile_write_pprof",
+      [](const char* path) { check_written(detail::heap_profile_write_pprof(path), path); }, nb::arg("path"));
+  module.def(
+      "_heap_profile_write_svg",
+      [](const char* path, int measure, const char* title) {
+        check_written(detail::heap_profile_write_svg(path, static_cast<detail::HeapMeasure>(measure), title),
+                      path);
+      },
+      nb::arg("path"), nb::arg("measure"), nb::arg("title"));
 }
 
 }  // namespace weft::python

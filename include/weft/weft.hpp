@@ -13,6 +13,7 @@
 #include "weft/future.hpp"
 #include "weft/heap.hpp"
 #include "weft/heap/leak_check.hpp"
+#include "weft/heap/profile.hpp"
 #include "weft/io.hpp"
 #include "weft/mailbox.hpp"
 #include "weft/methods.hpp"

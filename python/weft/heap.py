@@ -9,6 +9,7 @@ to do. Raised by all functions but `python_info()`, which says itself when.
 
 from __future__ import annotations
 
+from weft import _weft
 from weft._weft import _heap_allocator, _heap_arenas, _heap_figures, _heap_trim, _python_heap
 
 TYPE_CHECKING = False
@@ -26,8 +27,11 @@ else:
 
 __all__ = [
     "Arena",
+    "Frame",
     "Info",
+    "Profile",
     "PythonInfo",
+    "Site",
     "allocator",
     "arenas",
     "heap_info",
@@ -95,6 +99,86 @@ class PythonInfo(NamedTuple):
     other_interpreters: int
     """Subinterpreters may have an allocator of their own from Python 3.12 on: so many there are besides this one, whose own
     is in none of these figures."""
+
+
+class Frame(NamedTuple):
+    """A line of a stack."""
+
+    function: str
+    """As one writes it; empty: not known."""
+    file: str
+    """Of Python: of the code; else the library or program."""
+    line: int
+    """Of Python only; else 0."""
+    python: bool
+    """Is it Python code?"""
+
+
+class Site(NamedTuple):
+    """One stack that allocated, and estimates of all that it did."""
+
+    frames: tuple[Frame, ...]
+    """The innermost call first."""
+    live_blocks: float
+    """Blocks that have not been freed."""
+    live_bytes: float
+    """Bytes in them."""
+    made_blocks: float
+    """Blocks that were ever allocated."""
+    made_bytes: float
+    """Bytes in them."""
+
+
+class Profile:
+    """Samples allocations with the stacks that make them, native and Python, of all threads, while it is entered.
+
+    `with Profile() as profile: ...`, then, or in between, ask it. `interval`: bytes between two samples, on average; with 1
+    every allocation is sampled, and all figures are exact. `seed`, if not 0, makes runs alike. One at a time in a process.
+    What it found stays until another is entered.
+
+    Seen are malloc() and its kin, whoever calls them: of Python's objects those of more than 512 bytes, and all with
+    PYTHONMALLOC=malloc in the environment.
+
+    Entering: RuntimeError: another one is running. NotImplementedError: the process has another allocator than glibc's.
+    """
+
+    _MEASURES = ("live_bytes", "live_blocks", "made_bytes", "made_blocks")
+
+    def __init__(self, interval: int = 512 * 1024, seed: int = 0) -> None:
+        if interval < 1:
+            raise ValueError(f"interval must be 1 or more (got {interval})")
+        if seed < 0:
+            raise ValueError(f"seed must be 0 or more (got {seed})")
+        self._interval = interval
+        self._seed = seed
+
+    def __enter__(self) -> Profile:
+        _weft._heap_profile_begin(self._interval, self._seed)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _weft._heap_profile_end()
+
+    def sites(self) -> list[Site]:
+        """Each stack, in the order in which they were first seen."""
+        return [
+            _make(Site, (tuple(_make(Frame, frame) for frame in frames), *figures))
+            for frames, *figures in _weft._heap_profile_sites()
+        ]
+
+    def write_pprof(self, path: str) -> None:
+        """Write a profile for pprof: blocks and bytes, alive and ever allocated. The file appears when it is complete.
+
+        OSError: it cannot be written.
+        """
+        _weft._heap_profile_write_pprof(path)
+
+    def write_svg(self, path: str, measure: str = "live_bytes", title: str = "") -> None:
+        """Write a flame graph as an SVG that needs nothing else, in the same way. `measure` is what boxes are as wide as: a
+        field of `Site`. ValueError: there is none of that name."""
+        if measure not in self._MEASURES:
+            raise ValueError(f"measure must be one of {', '.join(self._MEASURES)} (got {measure!r})")
+        _weft._heap_profile_write_svg(path, self._MEASURES.index(measure), title)
 
 
 def allocator() -> str:

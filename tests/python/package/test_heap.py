@@ -8,6 +8,8 @@ import subprocess
 import sys
 import textwrap
 import threading
+from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -295,3 +297,60 @@ def test_import_is_light():
 def resident():
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+# --- Profiles.
+
+
+def keeps_buffers(kept):
+    for _ in range(50):
+        kept.append(bytearray(10_000))  # here they are kept
+        bytearray(20_000)
+
+
+def test_a_profile_has_the_stacks_that_allocate():
+    kept = []
+    with heap.Profile(interval=1) as profile:
+        keeps_buffers(kept)
+    line = next(i for i, text in enumerate(Path(__file__).read_text().splitlines(), 1) if text.endswith("# here they are kept"))
+    found = [site for site in profile.sites() if any(f.python and f.function == "keeps_buffers" and f.line == line for f in site.frames)]
+    assert round(sum(site.live_blocks for site in found if site.live_bytes > 100_000)) == 50
+    assert 500_000 <= sum(site.live_bytes for site in found) < 510_000
+    gone = [site for site in profile.sites() if any(f.python and f.line == line + 1 and f.file == __file__ for f in site.frames)]
+    assert sum(site.live_blocks for site in gone) == 0
+    assert 1_000_000 <= sum(site.made_bytes for site in gone) < 1_050_000
+
+
+def test_samples_stand_for_what_is_allocated():
+    kept = []
+    with heap.Profile(interval=10_000, seed=1) as profile:
+        for _ in range(20_000):
+            kept.append(bytearray(2_000))
+    assert sum(site.live_bytes for site in profile.sites()) == pytest.approx(40_000_000, rel=0.1)
+
+
+def test_a_profile_is_written_as_files(tmp_path):
+    kept = []
+    with heap.Profile(interval=1) as profile:
+        keeps_buffers(kept)
+    profile.write_pprof(str(tmp_path / "heap.pb"))
+    profile.write_svg(str(tmp_path / "heap.svg"), measure="made_blocks", title="What <is> allocated")
+    assert b"keeps_buffers" in (tmp_path / "heap.pb").read_bytes()
+    root = ElementTree.parse(tmp_path / "heap.svg").getroot()
+    text = ElementTree.tostring(root, encoding="unicode")
+    assert "keeps_buffers" in text and "What &lt;is&gt; allocated" in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["heap.pb", "heap.svg"]
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        profile.write_pprof(str(tmp_path / "nowhere" / "heap.pb"))
+    with pytest.raises(ValueError, match="measure must be one of live_bytes, "):
+        profile.write_svg("x", measure="bytes")
+
+
+def test_one_profile_at_a_time():
+    with heap.Profile():
+        with pytest.raises(RuntimeError, match="another one is running"), heap.Profile():
+            pass
+    with heap.Profile():
+        pass
+    with pytest.raises(ValueError, match="interval must be 1 or more"):
+        heap.Profile(interval=0)
