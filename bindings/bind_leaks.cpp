@@ -42,7 +42,12 @@ class LeakTrial {
     limits_ = {times, runs, seconds, memory, {}};
     std::copy_n(tolerance.begin(), std::min(tolerance.size(), detail::kLeakMetrics),
                 limits_.tolerance.begin());
-    const int error = detail::begin_leak_watch();
+    int error;
+    {
+      // It may wait for the loader, in which another thread's constructor may wait for the GIL.
+      const Released others_run;
+      error = detail::begin_leak_watch();
+    }
     if (error == ENOMEM) throw std::bad_alloc();
     counting_ = watching_ = error == 0;
   }
@@ -95,13 +100,12 @@ class LeakTrial {
   };
 
   detail::LeakLevels levels() const {
-    {
-      const Released others_run;
-      bool released;
-      detail::heap_trim(released);
-    }
+    const detail::InterpreterLevels interpreter = interpreter_levels();
     detail::LeakLevels levels;
-    detail::take_leak_levels(levels, counting_, interpreter_levels());
+    const Released others_run;
+    bool released;
+    detail::heap_trim(released);
+    detail::take_leak_levels(levels, counting_, interpreter);
     return levels;
   }
   detail::LeakTrial& get() const {
