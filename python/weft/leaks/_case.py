@@ -16,6 +16,7 @@ from weft.leaks._checkers import Checkers
 from weft.leaks._garbage import name_of
 from weft.leaks._options import Options, require_callable
 
+
 class LeakTest:
     """One entry of `MemoryLeakTestCase.auto_generate()`: a function, its arguments, and options of `execute()`.
 

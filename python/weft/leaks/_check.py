@@ -32,8 +32,8 @@ from weft.leaks._errors import (
     UncollectableGarbageError,
 )
 from weft.leaks._garbage import GCDebugger, name_of
-from weft.leaks._where import find_where
 from weft.leaks._options import Options, require_callable, tolerances
+from weft.leaks._where import find_where
 
 # In the order of weft::detail::LeakResource: the field of Checkers, and the error.
 _RESOURCES: tuple[tuple[str, type[UnclosedResourceError]], ...] = (
@@ -227,8 +227,10 @@ def report_on(
     """What check_all() finds; `call` calls `fun`, whose name is told. Raises what the function raises."""
     try:
         trial = check_all(call, fun, options, progress=progress)
+    except MemoryLeakError as error:
+        return Report(error.with_traceback(None), error.calls, error.uncertain, error.exact, error.svg)
     except Error as error:
-        return Report(error.with_traceback(None), 0, False, True, getattr(error, "svg", ""))
+        return Report(error.with_traceback(None), 0, False, True, "")
     if trial is None:
         return Report(None, 0, False, True, "")
     return Report(None, trial.calls, trial.cut_short, trial.counting, trial.svg(name_of(fun)))

@@ -13,6 +13,7 @@ import sys
 import sysconfig
 import tempfile
 import threading
+import time
 import unittest
 import warnings
 from pathlib import Path
@@ -55,6 +56,16 @@ def test_a_lost_block_is_found(leaky, size, every):
     report = check(leaky.block, True, size, every, checkers=MEMORY)
     assert report.leaks
     assert report.exact and not report.uncertain
+    assert report.calls > 0
+
+
+def test_a_report_of_a_leak_says_that_time_ran_out(leaky):
+    def slow():
+        leaky.block(True, 64, 1)
+        time.sleep(0.05)
+
+    report = check(slow, checkers=MEMORY, time_limit=0.3, warmup_times=0, search=False)
+    assert report.leaks and report.uncertain and report.calls < 30
 
 
 def test_the_error_path_is_looked_at(leaky):
