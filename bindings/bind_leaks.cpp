@@ -18,14 +18,6 @@ namespace weft::python {
 
 namespace {
 
-template <typename Write>
-std::string text_of(Write&& write) {
-  std::string text(write(nullptr, size_t{0}), '\0');
-  if (text.empty()) throw std::bad_alloc();
-  write(text.data(), text.size() + 1);
-  return text;
-}
-
 detail::InterpreterLevels interpreter_levels() {
   detail::InterpreterLevels levels;
   PyObject* const ask = PySys_GetObject("getallocatedblocks");
@@ -83,14 +75,15 @@ class LeakTrial {
   }
   std::string line(int run) const {
     if (run < 1 || run > runs()) throw nb::index_error();
-    return text_of([&](char* text, size_t room) { return detail::leak_run_line(get(), run, text, room); });
+    return detail::leak_text(
+        [&](char* text, size_t room) { return detail::leak_run_line(get(), run, text, room); });
   }
   std::string table() const {
-    return text_of([&](char* text, size_t room) { return detail::leak_table(get(), text, room); });
+    return detail::leak_text([&](char* text, size_t room) { return detail::leak_table(get(), text, room); });
   }
   uint64_t search_calls() const { return detail::leak_search_calls(get()); }
   std::string svg(const std::string& title) const {
-    return text_of(
+    return detail::leak_text(
         [&](char* text, size_t room) { return detail::leak_growth_svg(get(), title.c_str(), text, room); });
   }
 

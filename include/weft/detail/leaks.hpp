@@ -4,6 +4,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <new>
+#include <string>
 
 #include "weft/detail/core.hpp"
 
@@ -76,6 +78,16 @@ WEFT_API size_t leak_run_line(const LeakTrial& trial, int run, char* text, size_
 WEFT_API size_t leak_table(const LeakTrial& trial, char* text, size_t room) noexcept;
 /// The growth over the calls as an SVG document.
 WEFT_API size_t leak_growth_svg(const LeakTrial& trial, const char* title, char* text, size_t room) noexcept;
+
+/// What one of them writes: leak_text([&](char* text, size_t room) { return leak_table(trial, text, room);
+/// }). Throws std::bad_alloc.
+template <typename Write>
+std::string leak_text(Write&& write) {
+  std::string text(write(nullptr, size_t{0}), '\0');
+  if (text.empty()) throw std::bad_alloc();
+  write(text.data(), text.size() + 1);
+  return text;
+}
 
 /// Begins to count allocations, for levels that are exact; nests. ENOTSUP: they cannot be counted, the
 /// allocator's own figures have to do; ENOMEM; or 0.

@@ -97,14 +97,6 @@ class LeakWatch {
   int error_;
 };
 
-template <typename Write>
-std::string text_of(Write&& write) {
-  std::string text(write(nullptr, size_t{0}), '\0');
-  if (text.empty()) throw std::bad_alloc();
-  write(text.data(), text.size() + 1);
-  return text;
-}
-
 inline const char* name_of(Resource resource, bool many) {
   constexpr const char* kNames[][2] = {{"descriptor", "descriptors"},
                                        {"OS thread", "OS threads"},
@@ -224,13 +216,13 @@ class LeakCheck {
     report.calls_ = detail::leak_calls(*trial);
     report.exact_ = watch.counting();
     report.uncertain_ = detail::leak_trial_was_cut_short(*trial);
-    report.svg_ = detail::text_of([&](char* text, size_t room) {
+    report.svg_ = detail::leak_text([&](char* text, size_t room) {
       return detail::leak_growth_svg(*trial, "Growth over the calls", text, room);
     });
     if (verdict != detail::LeakVerdict::kLeaks) return;
     report.text_ = "memory grows with the calls\n";
     report.text_ +=
-        detail::text_of([&](char* text, size_t room) { return detail::leak_table(*trial, text, room); });
+        detail::leak_text([&](char* text, size_t room) { return detail::leak_table(*trial, text, room); });
     report.text_ += search(function, *trial);
   }
 
