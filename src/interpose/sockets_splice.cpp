@@ -7,10 +7,8 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/utsname.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <cstdlib>
 #include <memory>
 
@@ -99,17 +97,6 @@ struct End {
   bool ready() const noexcept { return is_ready(fd, events); }
 };
 
-// Before Linux 6.5 SPLICE_F_NONBLOCK does not reach a socket that is written to.
-bool splices_to_sockets_without_blocking() noexcept {
-  static const bool known = [] {
-    utsname system{};
-    int major = 0, minor = 0;
-    return uname(&system) == 0 && sscanf(system.release, "%d.%d", &major, &minor) == 2 &&
-           (major > 6 || (major == 6 && minor >= 5));
-  }();
-  return known;
-}
-
 // Calls attempt() until it does something, waiting for whichever end is not ready. Returns a count or a
 // negated errno.
 template <typename Attempt>
@@ -146,6 +133,29 @@ long splice_between(const End& in, off64_t* in_offset, const End& out, off64_t* 
   });
 }
 
+// Waits until the pipe has something and the socket, a blocking one, room for a chunk, then moves one. In the
+// offload pool, since SPLICE_F_NONBLOCK does not reach a socket that is written to (seen on Linux 6.1
+// and 6.18), and another writer may take the room meanwhile.
+long splice_to_blocking_socket(const End& pipe, const End& socket, size_t length, unsigned flags) noexcept {
+  IoWait wait_in(pipe.fd, POLLIN, "splice"), wait_out(socket.fd, POLLOUT, "splice");
+  const size_t chunk = std::min(length, kChunk);
+  for (;;) {
+    while (!pipe.ready()) {
+      if (!pipe.blocks(flags)) return -EAGAIN;
+      if (const int error = wait_in.next()) return -error;
+    }
+    while (!socket.ready())
+      if (const int error = wait_out.next()) return -error;
+    long result = -EAGAIN;
+    auto attempt = [&]() noexcept {
+      result = sys::call(SYS_splice, pipe.fd, nullptr, socket.fd, nullptr, chunk, flags | SPLICE_F_NONBLOCK);
+    };
+    OffloadPool::instance().run("splice", attempt);
+    if (result == -EPIPE) attempt();  // does not block, and gives this thread its SIGPIPE
+    if (result != -EAGAIN) return result;
+  }
+}
+
 }  // namespace
 
 ssize_t routed::sendfile(int out, int in, off_t* offset, size_t count) noexcept {
@@ -177,20 +187,16 @@ ssize_t routed::splice(int in, off64_t* in_offset, int out, off64_t* out_offset,
   if (length == 0 || source.kind == 0 || target.kind == 0 ||
       (!S_ISFIFO(source.kind) && !S_ISFIFO(target.kind)))
     return real::splice(in, in_offset, out, out_offset, length, flags);
-  if (S_ISSOCK(target.kind) && is_nonblocking(out) == 0 && !splices_to_sockets_without_blocking()) {
-    ssize_t result = -1;
-    OffloadPool::instance().run(
-        "splice", [&]() noexcept { result = real::splice(in, in_offset, out, out_offset, length, flags); });
-    return result;
-  }
-  const long result = splice_between(source, in_offset, target, out_offset, length, flags);
-  if (result <= 0 || !S_ISSOCK(target.kind) || !target.blocks(flags)) return libc_result(result);
+  if (!S_ISSOCK(target.kind) || !target.blocks(flags))
+    return libc_result(splice_between(source, in_offset, target, out_offset, length, flags));
+  if (in_offset || out_offset) return real::splice(in, in_offset, out, out_offset, length, flags);  // refused
   // A blocking socket takes all that the pipe has.
-  size_t moved = static_cast<size_t>(result);
-  for (int left = 0; moved < length && sys::call(SYS_ioctl, in, FIONREAD, &left) == 0 && left > 0;) {
-    const long more = splice_between(source, in_offset, target, out_offset, length - moved, flags);
-    if (more <= 0) break;
+  size_t moved = 0;
+  for (int left = 1; moved < length && left > 0;) {
+    const long more = splice_to_blocking_socket(source, target, length - moved, flags);
+    if (more <= 0) return moved > 0 ? static_cast<ssize_t>(moved) : libc_result(more);
     moved += static_cast<size_t>(more);
+    if (sys::call(SYS_ioctl, in, FIONREAD, &left) != 0) break;
   }
   return static_cast<ssize_t>(moved);
 }

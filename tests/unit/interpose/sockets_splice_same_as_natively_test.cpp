@@ -127,6 +127,29 @@ const NamedScenario kScenarios[] = {
        pipe.second = -1;
        s.join();
      }},
+    {"SpliceToAFullSocket",
+     [](Stage& s) {
+       for (const int family : {AF_INET, AF_UNIX}) {
+         FdPair to = connected(family), pipe = pipe_pair();
+         const std::vector<char> data(60'000);
+         s.note("written", ::write(pipe.second, data.data(), data.size()));
+         size_t total = data.size();
+         for (ssize_t sent; (sent = ::send(to.first, data.data(), data.size(), MSG_DONTWAIT)) > 0;)
+           total += static_cast<size_t>(sent);
+         s.beside([&] { s.tell_aside("received all", drain(s.call, to.second, total) == total ? 1 : 0); });
+         s.tell("moved", s.call.splice(pipe.first, nullptr, to.first, nullptr, kMiB, 0));
+         s.join();
+         shutdown(to.first, SHUT_WR);
+         s.note("written", ::write(pipe.second, "x", 1));
+         SignalCounter pipes(SIGPIPE);
+         s.tell("shut down", s.call.splice(pipe.first, nullptr, to.first, nullptr, kMiB, 0));
+         s.note("signals", pipes.count());
+         off64_t offset = 0;
+         s.tell("an offset", s.call.splice(pipe.first, nullptr, to.first, &offset, 1, 0));
+         s.tell("of the pipe", s.call.splice(pipe.first, &offset, to.first, nullptr, 1, 0));
+         s.tell("wrong flags", s.call.splice(pipe.first, nullptr, to.first, nullptr, 1, 1 << 20));
+       }
+     }},
 };
 WEFT_SAME_AS_NATIVELY(Splicing, kScenarios);
 
