@@ -10,6 +10,7 @@ namespace {
 
 std::string demangled(std::string_view symbol) {
   const std::string name(symbol.substr(0, symbol.find('@')));
+  if (!name.starts_with("_Z")) return name;  // a C function's "f" would become "float"
   int status = 0;
   char* plain = abi::__cxa_demangle(name.c_str(), nullptr, nullptr, &status);
   std::string result = plain ? plain : name;

@@ -34,6 +34,7 @@ namespace {
 
 std::string demangled(std::string_view function) {
   const std::string name(function);
+  if (!name.starts_with("_Z")) return name;  // a C function's "f" would become "float"
   int status = 0;
   char* plain = abi::__cxa_demangle(name.c_str(), nullptr, nullptr, &status);
   std::string result = status == 0 && plain ? plain : name;
