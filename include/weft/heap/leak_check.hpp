@@ -29,6 +29,13 @@ enum class Resource : uint8_t {
   kSegment,     ///< of shared memory: in /dev/shm, or of System V and made by this process
 };
 
+/// What LeakCheck tells after each run of calls.
+struct LeakProgress {
+  int runs;
+  uint64_t calls;
+  const std::string& line;  ///< what grew in this run
+};
+
 /// A value; checked when a LeakCheck is made of it.
 struct LeakOptions {
   int warm_up = 10;      ///< calls before anything is measured
@@ -42,6 +49,9 @@ struct LeakOptions {
   /// Which of these to check, by calling once, and twice more if something was left.
   std::vector<Resource> resources{Resource::kDescriptor, Resource::kThread, Resource::kFiber,
                                   Resource::kProcess,    Resource::kFile,   Resource::kSegment};
+  /// Called after each run of the check of memory; what it keeps counts as the function's. What it throws
+  /// ends the check.
+  std::function<void(const LeakProgress&)> progress;
 };
 
 /// What was found. A value.
@@ -212,6 +222,7 @@ class LeakCheck {
       const double calling = took();
       look();
       verdict = detail::add_leak_run(*trial, calls, calling, took(), levels);
+      if (options_.progress) tell_progress(*trial);
     }
     report.calls_ = detail::leak_calls(*trial);
     report.exact_ = watch.counting();
@@ -224,6 +235,14 @@ class LeakCheck {
     report.text_ +=
         detail::leak_text([&](char* text, size_t room) { return detail::leak_table(*trial, text, room); });
     report.text_ += search(function, *trial);
+  }
+
+  void tell_progress(const detail::LeakTrial& trial) const {
+    const int runs = detail::leak_runs(trial);
+    if (runs == 0) return;  // that was a single call, to see how long it takes
+    const std::string line = detail::leak_text(
+        [&](char* text, size_t room) { return detail::leak_run_line(trial, runs, text, room); });
+    options_.progress({runs, detail::leak_calls(trial), line});
   }
 
   // Where it comes from; "" where that cannot be told.

@@ -261,6 +261,24 @@ TEST(LeakCheck, ToleratesWhatItIsTold) {
   EXPECT_FALSE(check([] { lose(malloc(64)); }, {.tolerance = 200 * 80}).leaks());
 }
 
+TEST(LeakCheck, TellsOfItsProgress) {
+  std::vector<std::string> lines;
+  lines.reserve(100);
+  uint64_t calls = 0;
+  LeakOptions options;
+  options.progress = [&](const LeakProgress& progress) {
+    EXPECT_EQ(progress.runs, static_cast<int>(lines.size()) + 1);
+    calls = progress.calls;
+    lines.push_back(progress.line);
+  };
+  const LeakReport report = check([] { lose(malloc(64)); }, options);
+  EXPECT_GE(lines.size(), 10u);
+  EXPECT_EQ(calls, report.calls());
+  for (const std::string& line : lines) EXPECT_NE(report.text().find(line), std::string::npos) << line;
+  options.progress = [](const LeakProgress&) { throw std::runtime_error("enough"); };
+  EXPECT_THROW(check([] {}, options), std::runtime_error);
+}
+
 TEST(LeakCheck, FailsATestByItsMacro) {
   EXPECT_NONFATAL_FAILURE(EXPECT_NO_LEAK({ lose(malloc(16)); }), "heap grows by 24.");
   EXPECT_NO_LEAK({ free(lose(malloc(16))); });
