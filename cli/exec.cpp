@@ -53,20 +53,7 @@ ExecCommand::ExecCommand(CLI::App& parent)
 
 CLI::Option* ExecCommand::add_text(const char* name, const char* type, const char* help,
                                    std::function<void(const std::string&)> take) {
-  const std::string option = name;
-  const auto checked = [option, take = std::move(take)](const std::vector<std::string>& values) {
-    for (const std::string& value : values) try {
-        take(value);
-      } catch (const std::invalid_argument& error) {
-        throw CLI::ValidationError(option, process::for_users(error.what()));
-      }
-    return true;
-  };
-  return app_.add_option_function<std::vector<std::string>>(name, checked, help)
-      ->type_name(type)
-      ->allow_extra_args(false)
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  return cli::add_text(app_, name, type, help, std::move(take));
 }
 
 void ExecCommand::add_waits() {

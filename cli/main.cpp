@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "exec.hpp"
+#include "leaks.hpp"
 #include "run.hpp"
 #include "runtime/doctor.hpp"
 #include "runtime/dump.hpp"
@@ -117,12 +118,13 @@ class DumpCommand {
 
 int main(int argc, char** argv) {
   CLI::App app("Runs programs with their threads as fibers", "weft");
-  cli::set_usage(app, "weft run|exec|doctor|dump ...");
+  cli::set_usage(app, "weft run|exec|leaks|doctor|dump ...");
   app.set_version_flag("--version", "weft " WEFT_VERSION, "Print the version and exit");
   app.set_help_flag("-h,--help", "Print this and exit");
   app.require_subcommand(1);
   RunCommand run(app);
   cli::ExecCommand exec(app);
+  cli::LeaksCommand leaks(app);
   DoctorCommand doctor(app);
   DumpCommand dump(app);
   const auto chosen_app = [&]() -> const CLI::App& {
@@ -136,6 +138,7 @@ int main(int argc, char** argv) {
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
     if (run.chosen()) return run.run(command);
     if (exec.chosen()) return exec.run(command);
+    if (leaks.chosen()) return leaks.run(command);
     if (doctor.chosen()) return doctor.run(command);
     return dump.run();
   } catch (const CLI::ParseError& error) {

@@ -8,6 +8,7 @@
 #include <iostream>
 
 #include "interpose/elf/program.hpp"
+#include "preloads.hpp"
 #include "runtime/settings_environment.hpp"
 
 namespace weft::engine::cli {
@@ -19,31 +20,6 @@ namespace fs = std::filesystem;
 int fail(int code, const std::string& message) {
   std::cerr << "weft run: " << message << "\n";
   return code;
-}
-
-// Beside this program, in the build tree or as installed; empty with a complaint in `error`.
-std::string find_preload(std::string& error) {
-  std::error_code ignored;
-  const fs::path here = fs::read_symlink("/proc/self/exe", ignored).parent_path();
-  std::vector<fs::path> places = {here.parent_path() / "preload", here.parent_path() / "lib" / "weft",
-                                  here.parent_path() / "weft" / "lib"};
-  // Of the Python package: beside that, whichever Python it was installed for.
-  for (const auto& folder : fs::directory_iterator(here.parent_path() / "lib", ignored))
-    if (folder.path().filename().string().starts_with("python3"))
-      for (const char* packages : {"site-packages", "dist-packages"})
-        places.push_back(folder.path() / packages / "weft" / "lib");
-  for (const fs::path& place : places) {
-    const fs::path library = place / environment::kPreloadName;
-    if (!fs::exists(library, ignored)) continue;
-    if (library.string().find_first_of(": ") == std::string::npos) return library;
-    error = library.string() +
-            " cannot be preloaded, since the loader takes a space or colon in its path for the end "
-            "of it: move Weft to a folder without";
-    return {};
-  }
-  error = std::string(environment::kPreloadName) + " is neither in " + places[0].string() +
-          " (build tree) nor in " + places[1].string() + " (installed): build it, or install Weft again";
-  return {};
 }
 
 // Why the statistics could not be written into `file`, as far as that can be told beforehand, and what to do
@@ -82,7 +58,7 @@ int run(const std::vector<std::string>& command, Settings settings) {
   if (!program.runnable())
     return fail(program.kind == ProgramKind::kNotFound ? kNotFound : kCannotRun, program.message);
   std::string error;
-  const std::string preload = find_preload(error);
+  const std::string preload = find_preload(std::string(environment::kPreloadName), error);
   if (preload.empty()) return fail(kOwnFailure, error);
 
   const std::vector<std::string> variables = environment::with_weft(environ, settings, preload);

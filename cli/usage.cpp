@@ -1,8 +1,10 @@
 #include "usage.hpp"
 
+#include <algorithm>
 #include <iostream>
 
 #include "interpose/elf/program.hpp"
+#include "process/service.hpp"
 #include "run.hpp"
 
 namespace weft::engine::cli {
@@ -60,12 +62,20 @@ std::string misplaced_options(const CLI::App& app, const std::vector<std::string
   const auto owners = app.get_subcommands(
       [&](const CLI::App* sub) { return find_option(*sub, arguments.front()) != nullptr; });
   if (owners.empty()) return {};
-  const auto end = arguments.begin() + static_cast<ptrdiff_t>(end_of_options(*owners.front(), arguments, 0));
-  const CLI::App* sub = end == arguments.end() ? nullptr : find_subcommand(app, *end);
-  if (sub && !find_option(*sub, arguments.front())) return {};
-  std::vector<std::string> words = {"weft", (sub ? sub : owners.front())->get_name()};
+  // Which one is meant: that whose name stands behind its options.
+  const CLI::App* meant = owners.front();
+  bool named = false;
+  for (const CLI::App* owner : owners) {
+    const size_t behind = end_of_options(*owner, arguments, 0);
+    const CLI::App* sub = behind < arguments.size() ? find_subcommand(app, arguments[behind]) : nullptr;
+    if (sub && sub != owner && !find_option(*sub, arguments.front())) return {};
+    if (sub == owner) meant = owner;
+    named |= sub == owner;
+  }
+  const auto end = arguments.begin() + static_cast<ptrdiff_t>(end_of_options(*meant, arguments, 0));
+  std::vector<std::string> words = {"weft", meant->get_name()};
   words.insert(words.end(), arguments.begin(), end);
-  words.insert(words.end(), sub ? end + 1 : end, arguments.end());
+  words.insert(words.end(), named ? end + 1 : end, arguments.end());
   return arguments.front() + " belongs behind " + words[1] + ": " + interpose::elf::shell_words(words);
 }
 
@@ -89,7 +99,7 @@ std::string misplaced(const CLI::App& app, const std::vector<std::string>& argum
   if (is_option(first)) return misplaced_options(app, arguments);
   if (first.empty() || find_subcommand(app, first)) return {};
   const std::string how = how_to_run(arguments);
-  return first + " is none of run, exec, doctor and dump" + (how.empty() ? "" : "; to run it: " + how);
+  return first + " is none of run, exec, leaks, doctor and dump" + (how.empty() ? "" : "; to run it: " + how);
 }
 
 std::vector<std::string> without_help_word(std::vector<std::string> arguments) {
@@ -107,13 +117,35 @@ CLI::App* add_command(CLI::App& parent, const std::string& name, const std::stri
   return command;
 }
 
+CLI::Option* add_text(CLI::App& app, const char* name, const char* type, const char* help,
+                      std::function<void(const std::string&)> take) {
+  const std::string option = name;
+  const auto checked = [option, take = std::move(take)](const std::vector<std::string>& values) {
+    for (const std::string& value : values) try {
+        take(value);
+      } catch (const std::invalid_argument& error) {
+        throw CLI::ValidationError(option, process::for_users(error.what()));
+      }
+    return true;
+  };
+  return app.add_option_function<std::vector<std::string>>(name, checked, help)
+      ->type_name(type)
+      ->allow_extra_args(false)
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
 // CLI11's own prefix_command() takes unknown options for the command's name and hands "--" to the parent.
 std::vector<std::string> split_command(const CLI::App& app, std::vector<std::string>& arguments) {
   if (arguments.empty()) return {};
   const CLI::App* sub = find_subcommand(app, arguments.front());
-  if (!sub || !sub->get_options([](const CLI::Option* option) { return option->get_positional(); }).empty())
-    return {};
-  const size_t end = end_of_options(*sub, arguments, 1);
+  if (!sub) return {};
+  const auto own = sub->get_options([](const CLI::Option* option) { return option->get_positional(); });
+  if (!own.empty() && own.front()->get_required()) return {};
+  const size_t end =
+      own.empty()
+          ? end_of_options(*sub, arguments, 1)
+          : static_cast<size_t>(std::find(arguments.begin(), arguments.end(), "--") - arguments.begin());
   const size_t begin = end < arguments.size() && arguments[end] == "--" ? end + 1 : end;
   std::vector<std::string> command;
   if (begin < arguments.size())

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -23,9 +24,13 @@ std::string misplaced(const CLI::App& app, const std::vector<std::string>& argum
 CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& usage,
                       const std::string& description);
 
+/// An option with a value, which may be given again; `take` throws std::invalid_argument for a wrong one.
+CLI::Option* add_text(CLI::App& app, const char* name, const char* type, const char* help,
+                      std::function<void(const std::string&)> take);
+
 /// Cuts off `arguments` what belongs to another command: all from the first word behind a subcommand's own
-/// options, or behind "--". Returns it, untouched. Only subcommands without arguments of their own have such
-/// a rest.
+/// options, or behind "--". Returns it, untouched. Of a subcommand with arguments of its own, all behind
+/// "--", if it can do without them; else nothing.
 std::vector<std::string> split_command(const CLI::App& app, std::vector<std::string>& arguments);
 
 }  // namespace weft::engine::cli

@@ -192,8 +192,11 @@ void LeakCensus::take_segments() {
   for (size_t line = table.find('\n'); line != table.npos; line = table.find('\n', line + 1)) {
     int id = 0, creator = 0;
     unsigned long size = 0;
-    if (sscanf(table.c_str() + line, " %*d %d %*o %lu %d", &id, &size, &creator) != 3 || creator != getpid())
+    unsigned owner = 0;
+    if (sscanf(table.c_str() + line, " %*d %d %*o %lu %d %*d %*d %u", &id, &size, &creator, &owner) != 4 ||
+        owner != geteuid())
       continue;
+    if (makers_ == Makers::kThisProcess && creator != getpid()) continue;
     of(LeakResource::kSegment)["shm " + std::to_string(id)] = {
         id, "", "shared memory segment " + std::to_string(id) + ": " + std::to_string(size) + " bytes"};
   }

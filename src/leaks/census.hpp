@@ -11,7 +11,10 @@ namespace weft::detail {
 
 class LeakCensus {
  public:
-  explicit LeakCensus(uint32_t resources) noexcept : resources_(resources) {}
+  /// Whose segments of System V's shared memory count: of those that this user may see.
+  enum class Makers { kThisProcess, kAnybody };
+  explicit LeakCensus(uint32_t resources, Makers makers = Makers::kThisProcess) noexcept
+      : resources_(resources), makers_(makers) {}
 
   struct Thing {
     int64_t number;
@@ -38,6 +41,7 @@ class LeakCensus {
   void take_names(LeakResource resource, const std::string& folder);
 
   const uint32_t resources_;
+  const Makers makers_;
   std::array<Things, kLeakResources> things_;
 };
 

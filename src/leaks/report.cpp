@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "leaks/hand_over.hpp"
+#include "leaks/xml.hpp"
 
 namespace weft::leaks {
 
@@ -50,27 +51,6 @@ LeakMetric metric_of(size_t i) noexcept {
 std::string number(double value) {
   const double size = std::fabs(value);
   return format(size >= 100 ? "%.0f" : size >= 10 ? "%.1f" : "%.2g", value);
-}
-
-std::string escaped(const std::string& text) {
-  std::string safe;
-  for (const char c : text) switch (c) {
-      case '<':
-        safe += "&lt;";
-        break;
-      case '>':
-        safe += "&gt;";
-        break;
-      case '&':
-        safe += "&amp;";
-        break;
-      case '"':
-        safe += "&quot;";
-        break;
-      default:
-        safe += static_cast<unsigned char>(c) < ' ' ? ' ' : c;
-    }
-  return safe;
 }
 
 }  // namespace
@@ -147,7 +127,7 @@ std::string growth_svg(const LeakTrial& trial, const std::string& title) {
              "font-family=\"sans-serif\" font-size=\"12\">\n"
              "<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n",
              kWidth, top + kGap) +
-         "<text x=\"8\" y=\"20\" font-size=\"14\">" + escaped(title) + "</text>\n" + panels +
+         "<text x=\"8\" y=\"20\" font-size=\"14\">" + escape_xml(title) + "</text>\n" + panels +
          format("<text x=\"%.0f\" y=\"%.0f\" text-anchor=\"end\">%.0f calls</text>\n</svg>\n",
                 kWidth - kRight, top + 8, calls);
 }

@@ -54,7 +54,8 @@ std::string fitted(const std::string& text, size_t width) {
 }  // namespace
 
 Voice::Voice(const Settings& settings)
-    : log_file_(settings.log_file),
+    : name_(settings.name),
+      log_file_(settings.log_file),
       quiet_(settings.quiet),
       show_output_(settings.show_output),
       shows_progress_(!settings.quiet && isatty(STDERR_FILENO)) {
@@ -72,7 +73,7 @@ void Voice::say(const std::string& text) {
   const Shield shield;
   const std::lock_guard lock(mutex_);
   clear();
-  write_all(STDERR_FILENO, "weft exec: " + text + "\n");
+  write_all(STDERR_FILENO, name_ + ": " + text + "\n");
 }
 
 void Voice::note(const std::string& text) {
@@ -83,7 +84,7 @@ void Voice::progress(const std::string& text) {
   if (!shows_progress_) return;
   const Shield shield;
   const std::lock_guard lock(mutex_);
-  write_all(STDERR_FILENO, "\r" + fitted("weft exec: " + text, terminal_width()) + "\033[K");
+  write_all(STDERR_FILENO, "\r" + fitted(name_ + ": " + text, terminal_width()) + "\033[K");
   line_shown_ = true;
 }
 

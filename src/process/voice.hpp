@@ -15,9 +15,10 @@ namespace weft::process {
 class Voice {
  public:
   struct Settings {
-    bool quiet = false;        ///< note() and progress() say nothing
-    bool show_output = false;  ///< output() goes to standard error
-    std::string log_file;      ///< output() goes there; empty: there is none
+    std::string name = "weft exec";  ///< whose voice it is
+    bool quiet = false;              ///< note() and progress() say nothing
+    bool show_output = false;        ///< output() goes to standard error
+    std::string log_file;            ///< output() goes there; empty: there is none
   };
 
   /// std::system_error: the log file cannot be written.
@@ -25,7 +26,7 @@ class Voice {
   Voice(const Voice&) = delete;
   Voice& operator=(const Voice&) = delete;
 
-  /// "weft exec: TEXT", and an end of line.
+  /// "NAME: TEXT", and an end of line.
   void say(const std::string& text);
   /// The same, of what a user may do without.
   void note(const std::string& text);
@@ -43,7 +44,7 @@ class Voice {
  private:
   void clear();
 
-  const std::string log_file_;
+  const std::string name_, log_file_;
   const bool quiet_, show_output_, shows_progress_;
   OwnedDescriptor log_;
   Mutex mutex_;  // guards what follows, and the writing

@@ -72,7 +72,7 @@ def test_what_is_no_program_is_not_taken_for_one(weft):
         assert "belongs" not in done.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["doctor"], ["dump"]], ids=str)
+@pytest.mark.parametrize("command", [[], ["run"], ["exec"], ["leaks"], ["doctor"], ["dump"]], ids=str)
 def test_help_goes_to_stdout(weft, command):
     done = weft(*command, "--help")
     assert done.returncode == 0
