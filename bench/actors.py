@@ -19,7 +19,8 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from support.peers import peer_python
+
 PYKKA = "pykka==4.4.2"
 SIDES = ("fiber", "thread", "pykka", "asyncio")
 OPERATIONS = ("tell", "ask", "call", "nested", "fan_out", "ring", "start", "memory")
@@ -199,17 +200,6 @@ async def measure_asyncio(count, ring):
         one.put_nowait(None)
     await asyncio.gather(task, *tasks, *links)
     return figures
-
-
-def peer_python(package, *more):
-    """An interpreter that has the peer, and Weft's environment does not."""
-    folder = ROOT / "build" / "bench" / package.replace("==", "-")
-    python = folder / "bin" / "python"
-    if not python.exists():
-        print(f"installing {package} into {folder}", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", package, *more], check=True)
-    return python
 
 
 def main():

@@ -20,7 +20,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from actors import peer_python
+from support.peers import peer_python
 
 MIRAKURU = ("mirakuru==3.0.0", "psutil")
 SIDES = ("weft", "mirakuru")

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 
-from actors import peer_python
+from support.peers import add_peer
 
 PSUTIL = "psutil==7.2.2"
 OPERATIONS = ("empty", "holes", "grown", "thread")
@@ -28,10 +28,8 @@ libc.free.argtypes = [ctypes.c_void_p]
 
 
 def load_psutil():
-    """The peer from its own environment, which the same interpreter has made."""
-    python = peer_python(PSUTIL)
-    found = subprocess.run([python, "-c", "import psutil; print(psutil.__path__[0])"], stdout=subprocess.PIPE, text=True, check=True)
-    sys.path.append(found.stdout.strip().removesuffix("/psutil"))
+    """The peer from its own environment."""
+    add_peer(PSUTIL)
     import psutil
 
     return psutil
