@@ -36,7 +36,8 @@ def test_benchmark_compares_both_sides(name):
 
 
 def test_every_benchmark_is_tested():
-    assert {script.stem for script in (ROOT / "bench").glob("*.py")} == set(FIGURES) | {"actors", "executors", "heap_info", "package"}
+    assert {script.stem for script in (ROOT / "bench").glob("*.py")} == set(FIGURES) | {
+        "actors", "executors", "heap_info", "leak_checks", "package"}
 
 
 def test_the_packages_benchmark_has_figures_for_all():
@@ -85,3 +86,21 @@ def test_the_heaps_benchmark_has_figures_for_all():
     assert done.returncode == 0, done.stderr
     for operation in ("empty", "holes", "grown", "thread"):
         assert re.search(rf"^{operation}( +[\d.]+){{4}}x", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_the_leak_checks_benchmark_has_figures_and_wrong_verdicts_for_all(tmp_path):
+    done = run(ROOT / "bench" / "leak_checks.py", "--quick", "--json", tmp_path / "figures")
+    assert done.returncode == 0, done.stderr
+    for kind in ("clean, cache", "clean, all", "leaking, each 100", "leaking, all"):
+        assert re.search(rf"^{kind} +\d+( +[\d.]+){{3}}( +\d+){{4}}$", done.stdout, re.MULTILINE), done.stdout
+    figures = json.loads((tmp_path / "figures").read_text())
+    assert len(figures["clean"]) == 15 and len(figures["leaking"]) == 4
+    assert all(side["verdicts"] for kinds in figures.values() for sides in kinds.values() for side in sides.values())
+
+
+def test_the_leak_checks_benchmark_takes_a_verdict_that_is_late_for_a_wrong_one(tmp_path):
+    done = run(ROOT / "bench" / "leak_checks.py", "--quick", "--time-limit", "0.000001", "--json", tmp_path / "figures")
+    assert done.returncode == 0, done.stderr
+    for sort, total in ("clean", 14), ("leaking", 3):
+        for side in json.loads((tmp_path / "figures").read_text())[sort]["all"].values():
+            assert (side["verdicts"], side["wrong"], side["late"]) == (total, total, total)
