@@ -37,7 +37,7 @@ def test_benchmark_compares_both_sides(name):
 
 def test_every_benchmark_is_tested():
     assert {script.stem for script in (ROOT / "bench").glob("*.py")} == set(FIGURES) | {
-        "actors", "executors", "heap_info", "leak_checks", "package"}
+        "actors", "executors", "heap_info", "heap_profile", "leak_checks", "package"}
 
 
 def test_the_packages_benchmark_has_figures_for_all():
@@ -104,3 +104,13 @@ def test_the_leak_checks_benchmark_takes_a_verdict_that_is_late_for_a_wrong_one(
     for sort, total in ("clean", 14), ("leaking", 3):
         for side in json.loads((tmp_path / "figures").read_text())[sort]["all"].values():
             assert (side["verdicts"], side["wrong"], side["late"]) == (total, total, total)
+
+
+def test_the_heap_profiles_benchmark_has_figures_for_all(tmp_path):
+    done = run(ROOT / "bench" / "heap_profile.py", "--quick", "--json", tmp_path / "medians")
+    assert done.returncode == 0, done.stderr
+    for allocator in ("pymalloc", "malloc"):
+        for work in ("json", "containers", "text"):
+            assert re.search(rf"^{allocator}, {work} +[\d.]+( +[\d.]+x){{4}}$", done.stdout, re.MULTILINE), done.stdout
+    assert json.loads((tmp_path / "medians").read_text())["malloc"]["json"].keys() == {
+        "seconds", "sampling", "counting", "tracemalloc", "memray"}
