@@ -2,8 +2,10 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
+#include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -13,6 +15,8 @@
 #include "python.hpp"
 #include "weft/detail/heap.hpp"
 #include "weft/detail/leaks.hpp"
+#include "weft/fiber.hpp"
+#include "weft/timeout.hpp"
 
 namespace weft::python {
 
@@ -41,6 +45,7 @@ class LeakTrial {
       error = detail::begin_leak_watch();
     }
     if (error == ENOMEM) throw std::bad_alloc();
+    if (error == EXDEV) raise_error(PyExc_NotImplementedError, detail::heap_refusal());
     counting_ = watching_ = error == 0;
   }
   LeakTrial(const LeakTrial&) = delete;
@@ -112,6 +117,70 @@ class LeakTrial {
   std::unique_ptr<detail::LeakTrial, Drop> trial_;
 };
 
+// Calls functions, and tells of one that does not return: first standard error, then `late`, once the GIL can
+// be had.
+class LeakCaller {
+ public:
+  LeakCaller(double seconds, std::string text, nb::callable late)
+      : limit_(static_cast<Nanos>(seconds * 1e9)),
+        text_(std::move(text)),
+        late_(std::move(late)),
+        pid_(getpid()) {
+    alarm_ = detail::start_leak_alarm(limit_, &LeakCaller::tell, this);
+  }
+  LeakCaller(const LeakCaller&) = delete;
+  LeakCaller& operator=(const LeakCaller&) = delete;
+  ~LeakCaller() { close(); }
+
+  void close() {
+    detail::LeakAlarm* const alarm = std::exchange(alarm_, nullptr);
+    if (!alarm || getpid() != pid_) return;
+    const Released it_may_need_the_gil;
+    detail::stop_leak_alarm(alarm);
+  }
+  void call(nb::handle function, uint64_t times) {
+    for (uint64_t i = 0; i < times; ++i) {
+      PyObject* const result =
+          detail::in_fiber() ? call_in_fiber(function) : PyObject_CallNoArgs(function.ptr());
+      if (!result) throw nb::python_error();
+      Py_DECREF(result);
+      detail::touch_leak_alarm(alarm_);
+    }
+  }
+  bool late() const { return is_late_; }
+  // A call raised after its time was up, in a fiber, where waits end then.
+  bool expired() const { return expired_; }
+
+ private:
+  PyObject* call_in_fiber(nb::handle function) {
+    const Nanos deadline = detail::now() + limit_;
+    const Nanos former = detail::push_expiry(deadline);
+    PyObject* const result = PyObject_CallNoArgs(function.ptr());
+    detail::pop_expiry(former);
+    expired_ = !result && detail::now() >= deadline;
+    return result;
+  }
+  static void tell(void* who) {
+    auto& self = *static_cast<LeakCaller*>(who);
+    self.is_late_ = true;
+    [[maybe_unused]] const auto written = ::write(STDERR_FILENO, self.text_.data(), self.text_.size());
+    const nb::gil_scoped_acquire gil;
+    try {
+      self.late_();
+    } catch (nb::python_error& error) {
+      error.discard_as_unraisable("a leak test's alarm");
+    }
+  }
+
+  const Nanos limit_;
+  const std::string text_;
+  const nb::callable late_;
+  const pid_t pid_;
+  std::atomic<bool> is_late_{false};
+  bool expired_ = false;
+  detail::LeakAlarm* alarm_;
+};
+
 class LeakCensus {
  public:
   explicit LeakCensus(uint32_t resources) : LeakCensus(detail::take_leak_census(resources)) {}
@@ -178,6 +247,19 @@ void add_leaks(nb::module_& module) {
       .def("table", &LeakTrial::table)
       .def("search_calls", &LeakTrial::search_calls)
       .def("svg", &LeakTrial::svg, nb::arg("title"));
+  nb::class_<LeakCaller>(module, "_LeakCaller")
+      .def(nb::init<double, std::string, nb::callable>(), nb::arg("seconds"), nb::arg("text"),
+           nb::arg("late"),
+           nb::sig("def __init__(self, seconds: float, text: str, late: Callable[[], object]) -> None"))
+      .def("call", &LeakCaller::call, nb::arg("function"), nb::arg("times") = 1)
+      .def("close", &LeakCaller::close)
+      .def_prop_ro("late", &LeakCaller::late)
+      .def_prop_ro("expired", &LeakCaller::expired);
+  // In the thread of that number, when it next runs code of Python.
+  module.def(
+      "_interrupt_thread",
+      [](unsigned long thread) { return PyThreadState_SetAsyncExc(thread, PyExc_KeyboardInterrupt) == 1; },
+      nb::arg("thread"));
   module.def("_leak_search_begin", [] { return detail::begin_leak_search() == 0; });
   module.def("_leak_search_mark", &detail::mark_leak_search);
   module.def("_leak_search_end", &detail::end_leak_search);

@@ -58,6 +58,7 @@ bool find(const char* name, Definition& found) noexcept {
 
 struct Known {
   AllocatorCalls calls;
+  bool split = false;  // several libraries have parts of it
   char refusal[1024] = "";
 };
 
@@ -78,6 +79,7 @@ Known look() noexcept {
   for (const char* name : {"free", "calloc", "realloc", "posix_memalign", "aligned_alloc"}) {
     Definition other;
     if (find(name, other) && other.base == owner.base) continue;
+    known.split = true;
     refuse("weft.heap: this process's allocator was replaced half-way: malloc() is that of ", owner.file,
            ", ", name, "() that of ", other.file,
            ", and neither knows all of the heap; preload or link a library that brings all of "
@@ -102,6 +104,11 @@ const Known& known() noexcept {
 
 }  // namespace
 
+void* meant_symbol(const char* name) noexcept {
+  Definition found;
+  return find(name, found) ? found.address : nullptr;
+}
+
 void* symbol_of(const void* base, const char* name) noexcept {
   Definition found;
   return find(name, found) && found.base == base ? found.address : nullptr;
@@ -117,6 +124,10 @@ HeapOwner heap_owner() noexcept {
 
 const char* heap_refusal() noexcept {
   return heap::known().refusal;
+}
+
+bool heap_is_split() noexcept {
+  return heap::known().split;
 }
 
 int heap_figures(HeapFigures& figures) noexcept {

@@ -23,6 +23,9 @@ AllocatorCalls glibc_calls(const void* base) noexcept;
 AllocatorCalls jemalloc_calls(const void* base) noexcept;
 AllocatorCalls mimalloc_calls(const void* base) noexcept;
 
+/// Where the program's own calls of `name` end; null: nowhere.
+void* meant_symbol(const char* name) noexcept;
+
 /// The address of `name` in the object at `base`, as the program's own calls find it; else null.
 void* symbol_of(const void* base, const char* name) noexcept;
 

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "heap/allocator.hpp"
 #include "heap/count_slots.hpp"
 #include "heap/profile_sample.hpp"
 #include "interpose/elf/image.hpp"
@@ -194,18 +195,6 @@ void* mremap(void* address, size_t former, size_t size, int flags, void* wanted)
 
 }  // namespace routed
 
-// What the objects of this process reach by that name. The program's stub, if it is not position independent,
-// stands for the function that comes next.
-void* meant_by(const char* name) noexcept {
-  void* meant = dlsym(RTLD_DEFAULT, name);
-  Dl_info info{};
-  void* definition = nullptr;
-  if (meant && dladdr1(meant, &info, &definition, RTLD_DL_SYMENT) && definition &&
-      static_cast<const ElfW(Sym)*>(definition)->st_shndx == SHN_UNDEF)
-    meant = dlsym(RTLD_NEXT, name);
-  return meant;
-}
-
 template <typename Function>
 bool find(Function*& function, const char* name) noexcept {
   function = reinterpret_cast<Function*>(libc_symbol(name));
@@ -240,7 +229,7 @@ std::array<Route, 14> routes_of() noexcept {
 int find_real_calls() noexcept {
   if (kSanitized) return ENOTSUP;
   for (const char* name : {"malloc", "calloc", "realloc", "free"})
-    if (meant_by(name) != libc_symbol(name)) return ENOTSUP;
+    if (meant_symbol(name) != libc_symbol(name)) return ENOTSUP;
   const bool found = find(g_real.malloc, "malloc") && find(g_real.calloc, "calloc") &&
                      find(g_real.realloc, "realloc") && find(g_real.free, "free") &&
                      find(g_real.aligned_alloc, "aligned_alloc") && find(g_real.memalign, "memalign") &&

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -36,7 +37,7 @@ double kilobytes_of(const char* text, const char* name) noexcept {
 }  // namespace
 
 int begin_leak_watch() noexcept {
-  return heap_count_begin();
+  return heap_is_split() ? EXDEV : heap_count_begin();
 }
 
 void end_leak_watch() noexcept {

@@ -27,6 +27,8 @@ struct HeapArena {
 WEFT_API HeapOwner heap_owner() noexcept;
 /// Why there are no figures, and what to do about it; "" where there are. Stays as it is.
 WEFT_API const char* heap_refusal() noexcept;
+/// Is that because the allocator was replaced half-way, so that no figure of it would be right?
+WEFT_API bool heap_is_split() noexcept;
 /// ENOTSUP: see heap_refusal(). Else 0.
 WEFT_API int heap_figures(HeapFigures& figures) noexcept;
 /// ENOTSUP, or 0; `released`: has anything been given back, as far as the owner tells.

@@ -90,7 +90,8 @@ std::string leak_text(Write&& write) {
 }
 
 /// Begins to count allocations, for levels that are exact; nests. ENOTSUP: they cannot be counted, the
-/// allocator's own figures have to do; ENOMEM; or 0.
+/// allocator's own figures have to do; EXDEV: these are wrong, too, since it was replaced half-way, as
+/// heap_refusal() tells; ENOMEM; or 0.
 WEFT_API int begin_leak_watch() noexcept;
 WEFT_API void end_leak_watch() noexcept;
 /// What CPython's own allocator has: it takes arenas from mmap() and gives out blocks.
@@ -117,6 +118,16 @@ WEFT_API void end_leak_search() noexcept;
 /// The stacks whose blocks grew from mark to mark, `calls` apart, as leak_table(); "": none did, or no
 /// memory.
 WEFT_API size_t leak_search_text(uint64_t calls, char* text, size_t room) noexcept;
+
+/// Tells of a function that does not return, on a thread of its own.
+class LeakAlarm;
+/// late(who) is called once if touch_leak_alarm() is not, for `limit` and at most a quarter more. Null: no
+/// thread or memory is to be had, and nothing will be told.
+WEFT_API LeakAlarm* start_leak_alarm(Nanos limit, void (*late)(void*), void* who) noexcept;
+/// A call returned; a few nanoseconds. Null is nothing.
+WEFT_API void touch_leak_alarm(LeakAlarm* alarm) noexcept;
+/// Waits for late(), if that has begun. Not in a fork child, where there is no thread. Null is nothing.
+WEFT_API void stop_leak_alarm(LeakAlarm* alarm) noexcept;
 
 /// What is closed, joined, waited for or removed by whoever made it.
 enum class LeakResource : uint8_t {

@@ -1,10 +1,13 @@
 // LeakCheck: does a function leave memory, descriptors, threads, fibers, processes or files behind?
 #pragma once
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <concepts>
+#include <cstdio>
 #include <functional>
 #include <map>
 #include <memory>
@@ -16,6 +19,7 @@
 
 #include "weft/detail/leaks.hpp"
 #include "weft/error.hpp"
+#include "weft/heap.hpp"
 
 namespace weft::heap {
 
@@ -44,7 +48,10 @@ struct LeakOptions {
   size_t tolerance = 0;  ///< bytes that `times` calls may leave
   std::chrono::duration<double> limit = std::chrono::seconds(10);  ///< for all runs
   size_t memory_limit = 256 << 20;                                 ///< bytes that the process may grow by
-  bool memory = true;                                              ///< check it
+  /// In which one call has to return. If it does not, standard error is told so, once; a call cannot be
+  /// ended.
+  std::chrono::duration<double> call_limit = std::chrono::seconds(60);
+  bool memory = true;  ///< check it
   bool search = true;  ///< where memory leaks, run it some more to find out which code allocates what is lost
   /// Which of these to check, by calling once, and twice more if something was left.
   std::vector<Resource> resources{Resource::kDescriptor, Resource::kThread, Resource::kFiber,
@@ -95,6 +102,7 @@ class LeakWatch {
  public:
   LeakWatch() : error_(begin_leak_watch()) {
     if (error_ == ENOMEM) throw std::bad_alloc();
+    if (error_ == EXDEV) throw NotSupported(weft::detail::heap_refusal());
   }
   ~LeakWatch() {
     if (counting()) end_leak_watch();
@@ -105,6 +113,35 @@ class LeakWatch {
 
  private:
   int error_;
+};
+
+/// Tells standard error of a call that does not return, while it lives.
+class LeakAlarmScope {
+ public:
+  explicit LeakAlarmScope(std::chrono::duration<double> limit)
+      : alarm_(start_leak_alarm(static_cast<Nanos>(limit.count() * 1e9), &LeakAlarmScope::tell, this)),
+        seconds_(limit.count()),
+        pid_(getpid()) {}
+  ~LeakAlarmScope() {
+    if (getpid() == pid_) stop_leak_alarm(alarm_);
+  }
+  LeakAlarmScope(const LeakAlarmScope&) = delete;
+  LeakAlarmScope& operator=(const LeakAlarmScope&) = delete;
+  void touch() noexcept { touch_leak_alarm(alarm_); }
+
+ private:
+  static void tell(void* who) {
+    char text[160];
+    const int size = std::snprintf(text, sizeof text,
+                                   "weft::heap::LeakCheck: a call has not returned for %g s "
+                                   "(LeakOptions::call_limit); a debugger tells where it is\n",
+                                   static_cast<LeakAlarmScope*>(who)->seconds_);
+    [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text, static_cast<size_t>(size));
+  }
+
+  LeakAlarm* const alarm_;
+  const double seconds_;
+  const pid_t pid_;
 };
 
 inline const char* name_of(Resource resource, bool many) {
@@ -142,16 +179,23 @@ class LeakCheck {
     require(options_.runs >= 1, "runs must be 1 or more");
     require(options_.limit.count() > 0, "limit must be more than 0");
     require(options_.memory_limit > 0, "memory_limit must be more than 0");
+    require(options_.call_limit.count() > 0, "call_limit must be more than 0");
   }
 
-  /// Lets through what the function throws. std::system_error: no descriptor is left to look with. Any thread
-  /// or fiber; one check at a time in a process, or each counts the other's.
+  /// Lets through what the function throws. std::system_error: no descriptor is left to look with.
+  /// NotSupported: the allocator was replaced half-way. Any thread or fiber; one check at a time in a
+  /// process, or each counts the other's.
   template <std::invocable<> Function>
   LeakReport run(Function&& function) const {
     LeakReport report;
+    detail::LeakAlarmScope alarm(options_.call_limit);
+    auto called = [&] {
+      std::invoke(function);
+      alarm.touch();
+    };
     // What is made once for all, here and there, is made before the first look.
-    if (!options_.resources.empty()) check_resources(function, report);
-    if (options_.memory && !report.leaks()) check_memory(function, report);
+    if (!options_.resources.empty()) check_resources(called, report);
+    if (options_.memory && !report.leaks()) check_memory(called, report);
     return report;
   }
 

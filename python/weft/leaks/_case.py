@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import weft.leaks
-from weft.leaks._check import check_all, check_memory
+from weft.leaks._check import check_all, check_memory, warn_of_uncertainty
 from weft.leaks._checkers import Checkers
 from weft.leaks._garbage import name_of
 from weft.leaks._options import Options, require_callable
@@ -54,6 +54,8 @@ class MemoryLeakTestCase(unittest.TestCase):
     """Seconds for the runs of one check. Without certainty by then, what was seen decides."""
     memory_limit: float = 256 * 1024 * 1024
     """Bytes that the process may grow by in one check."""
+    call_limit: float = 60.0
+    """Seconds in which one call has to return: see `Options.call_limit`."""
     python_malloc_required: bool = True
     """Where PYTHONMALLOC=malloc is not set, a check of memory that found nothing ends as skipped, as psleak's do.
     False: it ends as passed. Leaks of Python's own allocator are found in both cases, as blocks instead of bytes."""
@@ -108,6 +110,7 @@ class MemoryLeakTestCase(unittest.TestCase):
             tolerance=chosen(tolerance, "tolerance"),
             time_limit=self.time_limit,
             memory_limit=self.memory_limit,
+            call_limit=self.call_limit,
             trim_callback=chosen(trim_callback, "trim_callback"),
             checkers=chosen(checkers, "checkers"),
         )
@@ -147,7 +150,9 @@ class MemoryLeakTestCase(unittest.TestCase):
         self.execute(call, **kwargs)
 
     def _check_mem(self, call: Callable[[], object], fun: Callable[[], Any], options: Options) -> None:
-        check_memory(call, fun, options, self._print if self.verbosity > 0 else None)
+        trial = check_memory(call, fun, options, self._print if self.verbosity > 0 else None)
+        if trial.cut_short:
+            warn_of_uncertainty(name_of(fun))
 
     def _print(self, line: str) -> None:
         sys.stdout.write(line + "\n")

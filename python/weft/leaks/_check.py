@@ -11,11 +11,13 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TextIO
 
 from weft import _weft
+from weft.leaks._caller import Caller, limited
 from weft.leaks._checkers import Checkers
 from weft.leaks._errors import (
     Error,
@@ -79,7 +81,7 @@ def _threads_left(before: int) -> bool:
     return False
 
 
-def _left_by(call: Callable[[], object], fun: Callable[..., Any], checkers: Checkers) -> dict[type, UnclosedResourceError]:
+def _left_by(caller: Caller, call: Callable[[], object], fun: Callable[..., Any], checkers: Checkers) -> dict[type, UnclosedResourceError]:
     """Calls once. What it left, by kind, the most telling first."""
     mask = sum(1 << i for i, (name, _) in enumerate(_RESOURCES) if getattr(checkers, name))
     threads = threading.active_count() if checkers.py_threads else 0
@@ -87,7 +89,7 @@ def _left_by(call: Callable[[], object], fun: Callable[..., Any], checkers: Chec
     left: dict[type, UnclosedResourceError] = {}
     pid = os.getpid()
     before = _weft._LeakCensus(mask)
-    call()
+    caller.call(call)
     if os.getpid() != pid:
         sys.stderr.write(f"weft.leaks: {name_of(fun)!r} forked, and its child came back from it: this child ends here\n")
         os._exit(70)
@@ -102,13 +104,13 @@ def _left_by(call: Callable[[], object], fun: Callable[..., Any], checkers: Chec
 
 
 def _left_by_collected(
-    call: Callable[[], object], fun: Callable[..., Any], checkers: Checkers
+    caller: Caller, call: Callable[[], object], fun: Callable[..., Any], checkers: Checkers
 ) -> dict[type, UnclosedResourceError]:
     """The same, with what only the garbage collector can free."""
     if not checkers.gcgarbage:
-        return _left_by(call, fun, checkers)
+        return _left_by(caller, call, fun, checkers)
     with GCDebugger() as garbage:
-        left = _left_by(call, fun, checkers)
+        left = _left_by(caller, call, fun, checkers)
     try:
         garbage.check(fun)
     except UncollectableGarbageError as error:
@@ -116,16 +118,16 @@ def _left_by_collected(
     return left
 
 
-def check_resources(call: Callable[[], object], fun: Callable[..., Any], checkers: Checkers) -> None:
+def check_resources(caller: Caller, call: Callable[[], object], fun: Callable[..., Any], checkers: Checkers) -> None:
     """Call it once; if something is left, so often that it must be its habit. Raises UnclosedResourceError.
 
     What is opened once for all, as by a first call, is no leak.
     """
-    left = _left_by_collected(call, fun, checkers)
+    left = _left_by_collected(caller, call, fun, checkers)
     for _ in range(_CALLS - 1):
         if not left:
             return
-        again = _left_by_collected(call, fun, checkers)
+        again = _left_by_collected(caller, call, fun, checkers)
         left = {kind: error for kind, error in left.items() if kind in again}
     for error in left.values():
         raise error
@@ -142,8 +144,19 @@ def check_memory(
 
     `log` is called with the line of each run that grew, `progress` after each run: what they keep counts as the function's.
     """
-    for _ in range(options.warmup_times):
-        call()
+    with limited(fun, options.call_limit) as caller:
+        return _check_memory(caller, call, fun, options, log, progress)
+
+
+def _check_memory(
+    caller: Caller,
+    call: Callable[[], object],
+    fun: Callable[..., Any],
+    options: Options,
+    log: Callable[[str], None] | None,
+    progress: Callable[[_weft._LeakTrial], None] | None,
+) -> _weft._LeakTrial:
+    caller.call(call, options.warmup_times)
     trial = _weft._LeakTrial(
         options.times, max(options.retries, 1), options.time_limit, options.memory_limit, tolerances(options.tolerance))
     try:
@@ -153,8 +166,7 @@ def check_memory(
         while undecided:
             calls = trial.next_calls()
             start = time.perf_counter()
-            for _ in range(calls):
-                call()
+            caller.call(call, calls)
             calling = time.perf_counter() - start
             settle_python(options.trim_callback)
             undecided = trial.add(calls, calling, time.perf_counter() - start)
@@ -167,7 +179,7 @@ def check_memory(
                 progress(trial)
         if trial.leaks:
             table = trial.table()
-            where = find_where(call, trial, options) if options.search else ""
+            where = find_where(caller, call, trial, options) if options.search else ""
             error = MemoryLeakError(f"memory kept increasing after {trial.runs} runs of {name_of(fun)!r}\n{table}{where}")
             error.table = table
             error.where = where
@@ -190,7 +202,8 @@ def check_all(
 ) -> _weft._LeakTrial | None:
     """Everything that the options ask for. Raises the first Error; the trial tells of memory, where that was asked for."""
     options.validate()
-    check_resources(call, fun, options.checkers)
+    with limited(fun, options.call_limit) as caller:
+        check_resources(caller, call, fun, options.checkers)
     return check_memory(call, fun, options, log, progress) if options.checkers.memory else None
 
 
@@ -236,11 +249,17 @@ def report_on(
     return Report(None, trial.calls, trial.cut_short, trial.counting, trial.svg(name_of(fun)))
 
 
+def warn_of_uncertainty(name: str) -> None:
+    """RuntimeWarning: no leak was found, and that is not certain. Of who called our caller's caller."""
+    warnings.warn(
+        f"time or memory were used up before it was certain whether {name!r} leaks: raise time_limit", RuntimeWarning, stacklevel=3)
+
+
 def check(fun: Callable[..., Any], *args: Any, options: Options | None = None, **changes: Any) -> Report:
     """Call a function again and again, and tell whether it leaks.
 
     `options`, with `changes` to it by name: `check(f, times=20, checkers=Checkers.only("memory"))`. Raises what the
-    function raises; TypeError, ValueError: a wrong option. Blocks for as long as the runs take; of fibers others run when
+    function raises; TypeError, ValueError: a wrong option; weft.Timeout: see `Options.call_limit`. Blocks for as long as the runs take; of fibers others run when
     the function waits, and what they allocate counts as its own, as with threads.
     """
     require_callable("fun", fun)

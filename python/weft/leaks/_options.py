@@ -40,6 +40,9 @@ class Options:
     """Seconds for the runs of memory. Without certainty by then, what was seen decides."""
     memory_limit: float = 256 * 1024 * 1024
     """Bytes that the process may grow by."""
+    call_limit: float = 60.0
+    """Seconds in which one call has to return. If it does not, it is interrupted and weft.Timeout is raised; where that
+    is not possible, standard error is told so."""
     search: bool = True
     """Where memory leaks, call it some more to find out which code allocates what is lost."""
     trim_callback: Callable[[], Any] | None = None
@@ -54,7 +57,7 @@ class Options:
             require(name, value, int, "int")
             if value < least:
                 raise ValueError(f"{name} must be >= {least} (got {value})")
-        for name in ("time_limit", "memory_limit"):
+        for name in ("time_limit", "memory_limit", "call_limit"):
             value = getattr(self, name)
             require(name, value, (int, float), "float")
             if not value > 0:

@@ -22,7 +22,7 @@ import pytest
 from _pytest.logging import LogCaptureHandler
 
 from weft.leaks._case import MemoryLeakTestCase
-from weft.leaks._check import Report, report_on
+from weft.leaks._check import Report, report_on, warn_of_uncertainty
 from weft.leaks._checkers import Checkers
 from weft.leaks._errors import Error, MemoryLeakError
 from weft.leaks._options import Options, require_callable
@@ -131,6 +131,8 @@ class Repeated:
             if path := _write_svg(item, report.error):
                 text += f"\n\nIts growth: {path}"
             pytest.fail(text, pytrace=False)
+        if report.uncertain:
+            warn_of_uncertainty(item.nodeid)
 
     def _empty_folder(self) -> None:
         """A test that makes a folder in tmp_path cannot make it again."""

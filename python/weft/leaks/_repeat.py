@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, overload
 
-from weft.leaks._check import report_on
+from weft.leaks._check import report_on, warn_of_uncertainty
 from weft.leaks._checkers import Checkers
 from weft.leaks._garbage import name_of
 from weft.leaks._options import Options, require_callable
@@ -94,6 +94,8 @@ def _leak_test(options: Mapping[str, Any], fun: Callable[..., object]) -> Callab
         report = report_on(numbered(lambda: fun(*args, **kwargs)), fun, chosen)
         if report.error is not None:
             raise report.error
+        if report.uncertain:
+            warn_of_uncertainty(name_of(fun))
 
     setattr(test, IS_LEAK_TEST, True)
     return test

@@ -11,34 +11,34 @@ from weft import _weft
 if TYPE_CHECKING:
     import tracemalloc
 
+    from weft.leaks._caller import Caller
     from weft.leaks._options import Options
 
 _PYTHON = 3  # of weft::detail::LeakMetric
 _MOST = 5
 
 
-def _runs(call: Callable[[], object], calls: int, end: float, after: Callable[[], object]) -> None:
+def _runs(caller: Caller, call: Callable[[], object], calls: int, end: float, after: Callable[[], object]) -> None:
     for _ in range(_weft._leak_search_runs):
-        for _ in range(calls):
-            call()
+        caller.call(call, calls)
         after()
         if time.monotonic() > end:
             break
 
 
-def _native(call: Callable[[], object], calls: int, end: float) -> str:
+def _native(caller: Caller, call: Callable[[], object], calls: int, end: float) -> str:
     """By the stacks of malloc() and its kin."""
     if not _weft._leak_search_begin():
         return ""
     try:
         _weft._leak_search_mark()
-        _runs(call, calls, end, _weft._leak_search_mark)
+        _runs(caller, call, calls, end, _weft._leak_search_mark)
         return _weft._leak_search_text(calls)
     finally:
         _weft._leak_search_end()
 
 
-def _python(call: Callable[[], object], calls: int, end: float) -> str:
+def _python(caller: Caller, call: Callable[[], object], calls: int, end: float) -> str:
     """By the lines of Python at which CPython's own allocator was asked."""
     import tracemalloc  # 10 ms, and only for what leaks
 
@@ -46,8 +46,7 @@ def _python(call: Callable[[], object], calls: int, end: float) -> str:
         return ""  # the program's own traces would be lost
     tracemalloc.start(8)
     try:
-        for _ in range(calls):
-            call()
+        caller.call(call, calls)
         before = tracemalloc.take_snapshot()
         done = 0
 
@@ -55,7 +54,7 @@ def _python(call: Callable[[], object], calls: int, end: float) -> str:
             nonlocal done
             done += calls
 
-        _runs(call, calls, end, count)
+        _runs(caller, call, calls, end, count)
         after = tracemalloc.take_snapshot()
     finally:
         tracemalloc.stop()
@@ -79,11 +78,11 @@ def _stack(line: tracemalloc.StatisticDiff) -> str:
     return text
 
 
-def find_where(call: Callable[[], object], trial: _weft._LeakTrial, options: Options) -> str:
+def find_where(caller: Caller, call: Callable[[], object], trial: _weft._LeakTrial, options: Options) -> str:
     """Call it some more, with every allocation sampled: for about half of `time_limit`, and one run beyond that at most for
     each allocator where sampling makes it slower."""
     calls = trial.search_calls()
-    text = _native(call, calls, time.monotonic() + options.time_limit / 4)
+    text = _native(caller, call, calls, time.monotonic() + options.time_limit / 4)
     if trial.growth(_PYTHON)[3]:
-        text += _python(call, calls, time.monotonic() + options.time_limit / 4)
+        text += _python(caller, call, calls, time.monotonic() + options.time_limit / 4)
     return text

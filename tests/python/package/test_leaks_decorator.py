@@ -65,7 +65,7 @@ def test_a_failed_leak_test_leaves_no_watch():
     while trace is not None:
         frames.append(trace.tb_frame)
         trace = trace.tb_next
-    (frame,) = [frame for frame in frames if frame.f_code.co_name == "check_memory"]
+    (frame,) = [frame for frame in frames if frame.f_code.co_name == "_check_memory"]
     trial = frame.f_locals["trial"]
     assert trial.counting and not trial.watching
     kept = []

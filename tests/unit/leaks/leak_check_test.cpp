@@ -255,6 +255,7 @@ TEST(LeakCheck, RefusesOptionsOutOfRange) {
   EXPECT_THROW(LeakCheck({.runs = 0}), std::invalid_argument);
   EXPECT_THROW(LeakCheck({.limit = std::chrono::seconds(0)}), std::invalid_argument);
   EXPECT_THROW(LeakCheck({.memory_limit = 0}), std::invalid_argument);
+  EXPECT_THROW(LeakCheck({.call_limit = std::chrono::seconds(0)}), std::invalid_argument);
 }
 
 TEST(LeakCheck, ToleratesWhatItIsTold) {
@@ -277,6 +278,34 @@ TEST(LeakCheck, TellsOfItsProgress) {
   for (const std::string& line : lines) EXPECT_NE(report.text().find(line), std::string::npos) << line;
   options.progress = [](const LeakProgress&) { throw std::runtime_error("enough"); };
   EXPECT_THROW(check([] {}, options), std::runtime_error);
+}
+
+TEST(LeakCheck, TellsOfACallThatDoesNotReturn) {
+  testing::internal::CaptureStderr();
+  const LeakOptions options{.warm_up = 0,
+                            .times = 1,
+                            .runs = 1,
+                            .limit = std::chrono::milliseconds(1),
+                            .call_limit = std::chrono::milliseconds(100)};
+  bool first = true;
+  check(
+      [&] {
+        if (std::exchange(first, false)) std::this_thread::sleep_for(std::chrono::milliseconds(400));
+      },
+      options);
+  const std::string text = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(text.find("a call has not returned for 0.1 s"), text.rfind("a call has not returned")) << text;
+  EXPECT_NE(text.find("(LeakOptions::call_limit)"), std::string::npos) << text;
+}
+
+TEST(LeakCheck, SaysNothingOfManyCallsThatReturn) {
+  testing::internal::CaptureStderr();
+  check([] { std::this_thread::sleep_for(std::chrono::milliseconds(10)); },
+        {.times = 10,
+         .limit = std::chrono::milliseconds(700),
+         .call_limit = std::chrono::milliseconds(300),
+         .resources = {}});
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
 }
 
 TEST(LeakCheck, FailsATestByItsMacro) {
