@@ -4,8 +4,10 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "fiber_object.hpp"
@@ -27,15 +29,51 @@ const detail::ItemType kReference{
 
 class ChannelObject {
  public:
+  /// Somebody waits at the channel, or may, without the GIL: made and ended under it.
+  class Waiting {
+   public:
+    explicit Waiting(ChannelObject& channel) : channel_(&channel) { ++channel.waiting_; }
+    Waiting(Waiting&& other) noexcept : channel_(std::exchange(other.channel_, nullptr)) {}
+    ~Waiting() {
+      if (channel_) --channel_->waiting_;
+    }
+
+   private:
+    ChannelObject* channel_;
+  };
+
   explicit ChannelObject(nb::handle capacity)
       : core_(detail::channel_create(items_of(capacity), kReference)) {
     if (!core_) raise_capacity(PyExc_MemoryError);
   }
   // Items that are left go with the core, under the GIL: the object is only ever destroyed so.
   ~ChannelObject() {
-    PyObject* item;
-    while (detail::channel_receive(*core_, &item, 0) == Outcome::kReady) Py_DECREF(item);
+    clear();
     detail::channel_release(*core_);
+  }
+
+  // For the collector, which holds the GIL from its first look to its verdict: what it sees must not change
+  // until then. So where items may come and go without the GIL, it is shown none, and takes them all for
+  // reachable from elsewhere. Nothing is missed by that: who waits knows the channel.
+  int traverse(visitproc visit, void* arg) const {
+    if (waiting_ > 0) return 0;
+    struct Visitor {
+      visitproc visit;
+      void* arg;
+    } visitor{visit, arg};
+    return detail::channel_visit(
+        *core_,
+        [](void* item, void* argument) {
+          const auto* to = static_cast<Visitor*>(argument);
+          return to->visit(*static_cast<PyObject**>(item), to->arg);
+        },
+        &visitor);
+  }
+  void clear() {
+    PyObject* item;
+    // What goes may send more in its turn.
+    for (size_t left = size(); left > 0; --left)
+      if (detail::channel_receive(*core_, &item, 0) == Outcome::kReady) Py_DECREF(item);
   }
 
   void send(nb::object item, std::optional<Seconds> timeout) {
@@ -94,6 +132,7 @@ class ChannelObject {
     Outcome outcome = detail::channel_send(*core_, &reference, 0);
     if (outcome == Outcome::kTimeout && deadline != 0) {
       ensure_runtime();
+      const Waiting waiting(*this);
       outcome = blocking([&] { return detail::channel_send(*core_, &reference, deadline); });
     }
     if (outcome == Outcome::kTimeout) return false;
@@ -105,6 +144,7 @@ class ChannelObject {
     Outcome outcome = detail::channel_receive(*core_, item, 0);
     if (outcome != Outcome::kTimeout || deadline == 0) return outcome;
     ensure_runtime();
+    const Waiting waiting(*this);
     return blocking([&] { return detail::channel_receive(*core_, item, deadline); });
   }
   nb::object transfer_in(Nanos deadline) {
@@ -116,7 +156,19 @@ class ChannelObject {
   }
 
   detail::ChannelCore* core_;
+  std::atomic<int> waiting_{0};
 };
+
+PyType_Slot g_channel_slots[] = {
+    {Py_tp_traverse, reinterpret_cast<void*>(+[](PyObject* self, visitproc visit, void* arg) -> int {
+       Py_VISIT(Py_TYPE(self));
+       return nb::inst_ready(self) ? nb::inst_ptr<ChannelObject>(self)->traverse(visit, arg) : 0;
+     })},
+    {Py_tp_clear, reinterpret_cast<void*>(+[](PyObject* self) -> int {
+       if (nb::inst_ready(self)) nb::inst_ptr<ChannelObject>(self)->clear();
+       return 0;
+     })},
+    {0, nullptr}};
 
 /// What select() takes beside channels.
 struct SelectCase {
@@ -174,6 +226,7 @@ nb::tuple select(nb::args arguments, bool wait) {
   for (nb::handle argument : arguments) cases.push_back(case_of(argument));
   std::vector<detail::Case> untyped(count);
   std::vector<PyObject*> items(count);
+  std::vector<ChannelObject*> channels;
   Nanos deadline = detail::kNever;
   size_t timer = SIZE_MAX;
   for (size_t i = 0; i < count; ++i) {
@@ -181,8 +234,10 @@ nb::tuple select(nb::args arguments, bool wait) {
     untyped[i].item = &items[i];
     untyped[i].descriptor = cases[i].descriptor;
     untyped[i].events = cases[i].events;
-    if (cases[i].kind == detail::Case::Kind::kReceive || cases[i].kind == detail::Case::Kind::kSend)
-      untyped[i].channel = &nb::cast<ChannelObject&>(cases[i].source).core();
+    if (cases[i].kind == detail::Case::Kind::kReceive || cases[i].kind == detail::Case::Kind::kSend) {
+      channels.push_back(&nb::cast<ChannelObject&>(cases[i].source));
+      untyped[i].channel = &channels.back()->core();
+    }
     if (cases[i].kind == detail::Case::Kind::kSend) items[i] = cases[i].item.ptr();
     if (cases[i].kind == detail::Case::Kind::kCompletion)
       untyped[i].completion = &nb::cast<FiberObject&>(cases[i].source).task();
@@ -196,11 +251,15 @@ nb::tuple select(nb::args arguments, bool wait) {
   size_t chosen = SIZE_MAX;
   Outcome outcome = detail::select(untyped.data(), count, 0, &chosen);
   if (outcome == Outcome::kTimeout && !wait) return nb::make_tuple(nb::none(), nb::none());
-  if (outcome == Outcome::kTimeout)
+  if (outcome == Outcome::kTimeout) {
+    std::vector<ChannelObject::Waiting> waiting;
+    waiting.reserve(channels.size());
+    for (ChannelObject* channel : channels) waiting.emplace_back(*channel);
     outcome = blocking([&] {
       for (size_t i = 0; i < count; ++i) untyped[i].events = cases[i].events;
       return detail::select(untyped.data(), count, std::max<Nanos>(deadline, 1), &chosen);
     });
+  }
   if (outcome == Outcome::kTimeout) return nb::make_tuple(timer, nb::none());
   raise_outcome(outcome);
   detail::Case& c = untyped[chosen];
@@ -256,7 +315,8 @@ nb::object repr_of(nb::handle self) {
 
 void add_channels(nb::module_& m) {
   nb::class_<ChannelObject>(
-      m, "Channel", nb::is_generic(), nb::is_weak_referenceable(), nb::sig("class Channel(Generic[T])"),
+      m, "Channel", nb::is_generic(), nb::is_weak_referenceable(), nb::type_slots(g_channel_slots),
+      nb::sig("class Channel(Generic[T])"),
       "A queue through which fibers and threads hand each other items.\n\n"
       "capacity 0: a send ends when a receiver has the item. N: up to N items wait in it. None: sending\n"
       "never waits. Waits are cancellation points; an item whose send did not end stays with its sender.")

@@ -94,6 +94,12 @@ bool ChannelCore::close() noexcept {
   return true;
 }
 
+int ChannelCore::visit(int (*look)(void* item, void* argument), void* argument) noexcept {
+  int answer = 0;
+  for (size_t i = 0; i < size() && answer == 0; ++i) answer = look(slot(i), argument);
+  return answer;
+}
+
 ChannelCore* channel_create(size_t capacity, const ItemType& type) noexcept {
   auto* channel = new (std::nothrow) ChannelCore(capacity, type);
   if (channel && !channel->allocate()) {
@@ -122,6 +128,10 @@ size_t channel_size(const ChannelCore& channel) noexcept {
 }
 size_t channel_capacity(const ChannelCore& channel) noexcept {
   return channel.capacity();
+}
+int channel_visit(ChannelCore& channel, int (*visit)(void* item, void* argument), void* argument) noexcept {
+  engine::Guard guard(channel.lock);
+  return channel.visit(visit, argument);
 }
 
 namespace {

@@ -71,6 +71,7 @@ class ChannelCore {
   bool close() noexcept;
   /// Has room for all that will ever be there.
   bool allocate() noexcept;
+  int visit(int (*look)(void* item, void* argument), void* argument) noexcept;
 
   engine::FutexLock lock;
   std::atomic<uint32_t> references{1};

@@ -59,5 +59,9 @@ WEFT_API bool channel_close(ChannelCore& channel) noexcept;
 WEFT_API bool channel_closed(const ChannelCore& channel) noexcept;
 WEFT_API size_t channel_size(const ChannelCore& channel) noexcept;
 WEFT_API size_t channel_capacity(const ChannelCore& channel) noexcept;
+/// Calls visit(item, argument) for each item that waits in it, until that does not return 0; returns what it
+/// did. The channel is locked meanwhile: `visit` must neither use it nor wait.
+WEFT_API int channel_visit(ChannelCore& channel, int (*visit)(void* item, void* argument),
+                           void* argument) noexcept;
 
 }  // namespace weft::detail

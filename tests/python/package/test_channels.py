@@ -1,8 +1,11 @@
 """Channel and select()."""
 
+import gc
 import os
 import random
+import threading
 import time
+import weakref
 
 import pytest
 from hypothesis import given, settings
@@ -259,3 +262,46 @@ def test_closed_by_another_fiber_while_iterating(until):
     channel.close()
     assert consumer.result() == [1, 2]
     until(consumer.done)
+
+
+class Item:
+    pass
+
+
+@pytest.mark.parametrize("capacity", [3, None])
+def test_a_ring_through_its_items_is_collected(capacity):
+    channel = weft.Channel(capacity)
+    item = Item()
+    item.channel = channel
+    channel.send(item)
+    channel.send([channel])
+    seen = weakref.ref(item)
+    del channel, item
+    gc.collect()
+    assert seen() is None
+
+
+def test_the_collector_frees_no_item_that_is_received_meanwhile():
+    channel, received = weft.Channel(2), []
+
+    def receive():
+        for item in channel:
+            received.append(item.ring.number)
+
+    def send():
+        for i in range(1000):
+            item = Item()
+            item.ring, item.number = item, i
+            channel.send(item)
+
+    threads = [threading.Thread(target=each) for each in (receive, receive, send, send)]
+    for thread in threads:
+        thread.start()
+    for thread in threads[2:]:
+        while thread.is_alive():
+            gc.collect()
+            time.sleep(0)
+    channel.close()
+    for thread in threads[:2]:
+        thread.join()
+    assert sorted(received) == sorted([*range(1000), *range(1000)])
