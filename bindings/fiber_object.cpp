@@ -105,6 +105,7 @@ void FiberObject::execute() {
     PyException_SetContext(cancelled, exception_);
     exception_ = cancelled;
   }
+  if (exception_) traceback_ = PyException_GetTraceback(exception_);
   cancelled_ = exception_ && PyErr_GivenExceptionMatches(exception_, exceptions.cancelled);
   if (failures_ && exception_ && !cancelled_ && PyList_Append(failures_, exception_) != 0) PyErr_Clear();
   Py_CLEAR(callable_);
@@ -171,6 +172,8 @@ nb::object FiberObject::result(std::optional<Seconds> timeout) {
   if (!task().done()) wait(timeout);
   observed_ = true;
   if (exception_) {
+    // As it was when the fiber ended: each raise adds the frames of who asked, with all that they refer to.
+    PyException_SetTraceback(exception_, traceback_ ? traceback_ : Py_None);
     set_exception(exception_);
     throw nb::python_error();
   }
@@ -227,6 +230,7 @@ std::string FiberObject::repr() const {
 
 int FiberObject::traverse(visitproc visit, void* arg) {
   Py_VISIT(exception_);
+  Py_VISIT(traceback_);
   Py_VISIT(result_);
   Py_VISIT(callable_);
   Py_VISIT(arguments_);
@@ -240,6 +244,7 @@ int FiberObject::traverse(visitproc visit, void* arg) {
 
 void FiberObject::clear() {
   Py_CLEAR(exception_);
+  Py_CLEAR(traceback_);
   Py_CLEAR(result_);
   Py_CLEAR(callable_);
   Py_CLEAR(arguments_);

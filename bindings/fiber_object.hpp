@@ -71,6 +71,7 @@ class FiberObject {
   void execute();
   void call_back() noexcept;
   PyObject* exception_ = nullptr;
+  PyObject* traceback_ = nullptr;  // of the exception, as of the fiber's end; or null
   PyObject* result_ = nullptr;
   PyObject* callable_ = nullptr;
   PyObject* arguments_ = nullptr;  // a tuple

@@ -1,5 +1,6 @@
 """spawn() and Fiber."""
 
+import contextlib
 import contextvars
 import gc
 import logging
@@ -37,6 +38,26 @@ def test_result_raises_what_the_function_raised():
             fiber.result()
         assert raised.traceback[-1].name == "fail"
     assert isinstance(fiber.exception(), ValueError)
+
+
+def test_asking_again_keeps_no_frames():
+    def fail():
+        raise ValueError("boom")
+
+    class Local:
+        pass
+
+    def ask(fiber):
+        local = Local()
+        seen.append(weakref.ref(local))
+        with contextlib.suppress(ValueError):
+            fiber.result()
+
+    seen = []
+    fiber = weft.spawn(fail)
+    for _ in range(3):
+        ask(fiber)
+    assert [reference() is None for reference in seen] == [True, True, False]
 
 
 def test_states():
