@@ -103,22 +103,33 @@ def _results(function: Callable[[T], R], items: Iterator[T], concurrency: int, o
                 if number == _NO_MORE:
                     continue
                 if number == _STOPPED:
-                    raise value
+                    break
                 if ordered and number != given:
                     waiting[number] = (fine, value)
                     continue
             given += 1
             if not fine:
-                raise value
+                break
             tickets.send(None)
             yield value
             del value
+        try:
+            raise value
+        finally:
+            del value  # it holds this frame
     finally:
         exhausted = True
         tickets.close()
         for fiber in fibers:
             fiber.cancel()
-        _wait_for(fibers)
+        try:
+            _wait_for(fibers)
+        finally:
+            # The functions know each other, and failures know them. Without this only the collector would free all that,
+            # with the results that nobody asked for.
+            del add_worker
+            done.close()
+            list(done)
 
 
 # Whatever a signal's handler raises meanwhile, no fiber is left behind. But with the interpreter none runs any more.

@@ -527,6 +527,32 @@ def test_map_leaves_no_fiber_behind_when_a_signals_handler_raises():
     assert len(fibers) == 3 and all(fiber.done() for fiber in fibers)
 
 
+def test_what_a_map_had_is_not_left_to_the_collector():
+    class Result:
+        pass
+
+    def work(item):
+        if item == fails_at:
+            raise ValueError
+        result = Result()
+        seen.append(weakref.ref(result))
+        return result
+
+    gc.collect()
+    gc.disable()
+    try:
+        for fails_at in (None, 5):
+            seen = []
+            with contextlib.suppress(ValueError):
+                list(weft.map(work, range(10), concurrency=3))
+            results = weft.map(work, range(10), concurrency=3)
+            next(results)
+            results.close()
+            assert [reference() for reference in seen] == [None] * len(seen)
+    finally:
+        gc.enable()
+
+
 def test_cancelled_while_mapping():
     fiber = weft.spawn(lambda: list(weft.map(lambda x: weft.sleep(1000), range(10))))
     weft.sleep(0.005)
