@@ -87,7 +87,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         with _weft.shield():
             done.receive()
         raise
-    return tasks[0].result()
+    return tasks.pop().result()  # what it raises, and the task keeps, holds this frame
 
 
 # --- Awaiting a fiber. The loop may run on the thread that runs the fibers, and must let them run while it waits.
@@ -160,12 +160,12 @@ def await_fiber(fiber: _weft.Fiber[T]) -> Generator[Any, None, T]:
         except asyncio.CancelledError as error:
             fiber.cancel()
             cancelled = error
-    if cancelled is None:
-        return fiber.result()
     try:
-        raise cancelled
+        if cancelled is not None:
+            raise cancelled
+        return fiber.result()
     finally:
-        cancelled = None  # it holds this frame
+        del fiber, cancelled  # what is raised holds this frame
 
 
 def await_callback(

@@ -1,6 +1,7 @@
 """run_async(), and fibers that are awaited."""
 
 import asyncio
+import gc
 import os
 import selectors
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -39,6 +41,38 @@ def test_run_async():
         with weft.timeout(0.02):
             weft.run_async(forever())
     assert cancelled
+
+
+@pytest.mark.parametrize("awaits", [False, True])
+def test_what_failed_is_not_left_to_the_collector(awaits):
+    class Failed(Exception):
+        pass
+
+    def fail():
+        raise Failed
+
+    async def work(fibers):
+        if awaits:
+            await fibers.pop()
+        fail()
+
+    def run():
+        try:
+            weft.run_async(work([weft.spawn(fail)] if awaits else []))
+        except Failed as error:
+            return weakref.ref(error)
+
+    weft.run_async(three())
+    gc.collect()
+    gc.disable()
+    try:
+        seen = run()
+        end = time.monotonic() + 10
+        while seen() is not None:  # the loop's thread lets go of the task a little later
+            assert time.monotonic() < end
+            time.sleep(0.001)
+    finally:
+        gc.enable()
 
 
 async def three():
