@@ -158,7 +158,10 @@ class Actor(abc.ABC):
 
         What it raises is a failure of this actor. Unless it is overridden, it raises the exception.
         """
-        raise exception
+        try:
+            raise exception
+        finally:
+            del exception  # its traceback has this frame
 
     def on_receive(self, message: Any) -> Any:
         """Called in the actor with each message that is not a proxy's. What it returns is the answer."""

@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 import threading
+import time
 import weakref
 
 import pytest
@@ -457,3 +458,31 @@ atexit.register(lambda: print(ref.stop(timeout=20), flush=True))
 def test_daemons_can_be_stopped_by_functions_at_exit(run_program, dispatcher):
     done = run_program(AT_EXIT.format(dispatcher=dispatcher))
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
+def test_a_childs_failure_does_not_leave_its_parent_to_the_collector(monkeypatch):
+    monkeypatch.setattr(logging.getLogger("weft.actor"), "disabled", True)  # pytest keeps what is logged
+
+    class Child(Actor):
+        def on_receive(self, message):
+            raise ValueError
+
+    class Parent(Actor):
+        def on_receive(self, message):
+            seen.append(weakref.ref(self))
+            return self.start_child(Child)
+
+    seen = []
+    gc.collect()
+    gc.disable()
+    try:
+        parent = Parent.start()
+        parent.ask("start").tell("fail")
+        parent.actor_stopped.wait()
+        del parent
+        end = time.monotonic() + 10
+        while seen[0]() is not None:  # its fiber ends a little later
+            assert time.monotonic() < end
+            weft.sleep(0.001)
+    finally:
+        gc.enable()
