@@ -1,10 +1,12 @@
 """weft.process: readiness by several things at once, ports, pytest fixtures."""
 
+import gc
 import os
 import signal
 import socket
 import subprocess
 import sys
+import weakref
 
 import pytest
 from commands import SERVER, no_process_is_left, port, python  # noqa: F401
@@ -250,3 +252,22 @@ class TestFoundInReview:
             for number in (0, -1, 9999):
                 with pytest.raises(OSError, match="Invalid argument"):
                     executor.process.send_signal(number)
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_an_executor_that_asks_its_owner_is_collected(started):
+    class Owner:
+        def __init__(self):
+            ready = Ready.all(Ready.custom(self.is_ready), Ready.any(Ready.custom(lambda: self.is_ready())))
+            self.executor = ReadinessExecutor(["sleep", "1000"], ready)
+
+        def is_ready(self):
+            return True
+
+    owner = Owner()
+    if started:
+        owner.executor.start().stop()
+    seen = weakref.ref(owner)
+    del owner
+    gc.collect()
+    assert seen() is None
