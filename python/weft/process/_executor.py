@@ -365,7 +365,10 @@ class SimpleExecutor:
             error = self._timed_out()
         finally:
             self._give_up()
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # its traceback has this frame, which knows the executor
 
     def _left(self) -> float:
         return float("inf") if self._endtime is None else max(0.0, self._endtime - time.monotonic()) + 0.001
@@ -461,5 +464,8 @@ class Executor(SimpleExecutor):
             self._end_now(process._child)  # then all that it wrote has been read
             failure = ProcessExitedWithError(self, code)
             self._give_up()
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure  # as above
         return self.after_start_check()

@@ -1,5 +1,6 @@
 """weft.process: readiness by several things at once, ports, pytest fixtures."""
 
+import contextlib
 import gc
 import os
 import signal
@@ -271,3 +272,18 @@ def test_an_executor_that_asks_its_owner_is_collected(started):
     del owner
     gc.collect()
     assert seen() is None
+
+
+@pytest.mark.parametrize("fails", ["at once", "late"])
+def test_what_failed_to_start_is_not_left_to_the_collector(fails):
+    gc.collect()
+    gc.disable()
+    try:
+        executor = ReadinessExecutor(["false"] if fails == "at once" else ["sleep", "1000"], Ready.custom(lambda: False), timeout=0.2)
+        seen = weakref.ref(executor)
+        with contextlib.suppress(ProcessExitedWithError, TimeoutExpired):
+            executor.start()
+        del executor
+        assert seen() is None
+    finally:
+        gc.enable()
