@@ -4,6 +4,7 @@ import gc
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -11,6 +12,7 @@ import time
 import pytest
 
 import weft
+from weft import leaks
 
 
 def let_others_run_until(condition, limit=20.0):
@@ -91,3 +93,21 @@ def nothing_is_left():
     let_others_run_until(lambda: threading.active_count() == before[1])
     assert not weft.is_patched()
     assert descriptors() == before[0]
+
+
+@pytest.fixture
+def leaks_nothing(tmp_path, monkeypatch):
+    """leaks_nothing(function, *names): fails where it leaves something behind, but by the checkers of those names. Its temporary
+    files go into a folder of the test's."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    weft.start()
+    gc.collect()
+    gc.freeze()  # the many objects of pytest and its plugins would be looked through after each run
+
+    def run(function, *names):
+        report = leaks.check(function, times=50, time_limit=0.6, checkers=leaks.Checkers.exclude(*names))
+        assert not report.leaks, str(report)
+
+    yield run
+    gc.unfreeze()
