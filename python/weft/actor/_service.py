@@ -45,14 +45,14 @@ class Service:
             self._listener = _office.Listener(self._office, path, authkey, actor_ref)
         self._office.services.add(self._listener)
         self._listener.run()
-        atexit.register(self.close)
+        _close_at_exit(self)
 
     def close(self) -> None:
         """Accept no more connections, and take the path away. Those that are there go on. Idempotent."""
         if self._listener in self._office.services and self._process == os.getpid():
             self._office.services.discard(self._listener)
             self._listener.close()
-            atexit.unregister(self.close)
+            _open.pop(self, None)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path)
 
@@ -63,6 +63,24 @@ class Service:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+# CPython's atexit keeps a place for what was unregistered, so that each service would leave eight bytes.
+_open: dict[Service, None] = {}
+_registered = False
+
+
+def _close_at_exit(service: Service) -> None:
+    global _registered
+    _open[service] = None
+    if not _registered:
+        _registered = True
+        atexit.register(_close_all)
+
+
+def _close_all() -> None:
+    for service in reversed(list(_open)):
+        service.close()
 
 
 def _checked(path: str | os.PathLike[str], authkey: bytes | None) -> str:
