@@ -420,7 +420,7 @@ def test_cancelling(remote, until):
 
 
 def test_deadlines_and_timeouts(remote):
-    ref, _, _ = remote(FiberWorker)
+    ref, _, process = remote(FiberWorker)
     proxy = ref.proxy()
     with pytest.raises(Timeout, match="deadline"):
         proxy.nap.within(0.01)(60).get()
@@ -430,6 +430,7 @@ def test_deadlines_and_timeouts(remote):
     with pytest.raises(weft.Timeout), weft.timeout(0.01):
         ref.ask("x")
     assert not ref.actor_stopped.wait(0.01)
+    process.process.kill()  # which would have its nap first
 
 
 @pytest.mark.parametrize("kind", [Small, Raising])
