@@ -83,11 +83,12 @@ class Server:
             return True
 
     def identity(self):
-        """Arguments for subprocess that make the child an unprivileged user."""
+        """Arguments for subprocess that make the child an unprivileged user, whose temporary files lie where it may write."""
+        environment = {"env": {**os.environ, "TMPDIR": str(self.folder)}}
         if os.geteuid() != 0:
-            return {}
+            return environment
         account = pwd.getpwnam(self.user)
-        return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+        return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": [], **environment}
 
     def call(self, *command):
         done = subprocess.run(command, capture_output=True, text=True, cwd=self.folder, check=False,
@@ -159,8 +160,9 @@ class Postgres(Server):
                   "--locale=C", "-E", "UTF8")
 
     def command(self):
+        # mmap: nothing in /dev/shm, where leak tests look for what is left.
         settings = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": self.folder,
-                    "max_connections": 200, "fsync": "off"}
+                    "max_connections": 200, "fsync": "off", "dynamic_shared_memory_type": "mmap"}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return [find_program("postgres"), "-D", str(self.folder / "data"), *options]
 
