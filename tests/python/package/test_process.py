@@ -266,7 +266,8 @@ class TestReadiness:
                           stderr=subprocess.PIPE) as executor:
             assert "HEAD / " in executor.err_output().readline()
             assert len([line for line in executor.tail() if "HEAD / " in line]) == 1
-        with pytest.raises(TimeoutExpired, match="within 200 ms"):
+        # The last request may have had less time left than that.
+        with pytest.raises(TimeoutExpired, match=r"within (200|1?\d?\d\.\d+) ms$"):
             HTTPExecutor(python(slow), f"http://127.0.0.1:{port}/", timeout=3, request_timeout=0.2).start()
 
     def test_the_parameters_of_a_path_are_asked_for_too(self, port):
