@@ -26,8 +26,22 @@ test: ## Build, then run the unit, Python and command-line tests and a part of t
 test-native:
 	ctest --test-dir build --output-on-failure --no-tests=error --parallel $(JOBS)
 
+# A pytest for each part, JOBS of them at a time, the longest first. Not by pytest-xdist: the package's tests run inside
+# pytest, where xdist has a thread and a pipe of its own, and in its workers leak tests look for less. They look at
+# what is left in TMPDIR, so each part has one of its own.
+PYTHON_PARTS := package programs peers
+test-python-package:  TESTS := tests/python/package
+test-python-programs: TESTS := tests/python --ignore=tests/python/package $(wildcard tests/cli)
+test-python-peers:    TESTS := tests/conformance/drivers tests/conformance/peers
+
 test-python:
-	$(PYTEST) tests/python $(wildcard tests/cli) tests/conformance/drivers tests/conformance/peers
+	@echo "test-python: $(PYTHON_PARTS), $(JOBS) at a time; the output of each comes when it is done"
+	@$(MAKE) --no-print-directory --keep-going --output-sync=target --jobs=$(JOBS) $(PYTHON_PARTS:%=test-python-%)
+
+.PHONY: $(PYTHON_PARTS:%=test-python-%)
+$(PYTHON_PARTS:%=test-python-%):
+	@echo "== $@"
+	@TMPDIR=$$(mktemp -d) && export TMPDIR && trap 'rm -rf "$$TMPDIR"' EXIT INT TERM && $(PYTEST) $(TESTS)
 
 test-conformance:
 	$(PYTHON) tests/conformance/run.py --python /usr/bin/python3 --suite test_thread --suite test_queue
