@@ -28,7 +28,7 @@ OPERATIONS = ("tcp", "http", "slow", "start", "many", "cpu")
 
 # Listens after a while, and notes when it did.
 SERVER = """
-import http.server, socket, sys, time
+import http.server, os, socket, sys, time
 time.sleep(float(sys.argv[3]))
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_HEAD(self):
@@ -36,7 +36,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
     def log_message(self, *_): pass
 server = http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
-with open(sys.argv[2], "w") as file: file.write(str(time.monotonic()))
+now = time.monotonic()
+with open(sys.argv[2] + ".new", "w") as file: file.write(str(now))
+os.rename(sys.argv[2] + ".new", sys.argv[2])
 server.serve_forever()
 """
 
@@ -55,7 +57,10 @@ def latency(make, count, folder, slow=False):
         note.unlink(missing_ok=True)
         delay = 0.2 + 0.3 * (number * 0.618 % 1) if slow else 0
         with make([sys.executable, "-S", "-c", SERVER, str(port), str(note), str(delay)], port):
-            found.append((time.monotonic() - float(note.read_text())) * 1e3)
+            ready = time.monotonic()
+            while not note.exists():  # it listens before it notes that
+                time.sleep(0.001)
+            found.append((ready - float(note.read_text())) * 1e3)
     return statistics.median(found)
 
 
