@@ -74,8 +74,10 @@ std::string find_keeper() {
   if (const char* given = getenv("WEFT_KEEPER"); given && *given) return given;
   Dl_info info{};
   char own[PATH_MAX];
-  if (!dladdr(reinterpret_cast<void*>(&launch), &info) || !info.dli_fname || !realpath(info.dli_fname, own))
-    return {};
+  if (!dladdr(reinterpret_cast<void*>(&launch), &info) || !info.dli_fname) return {};
+  // Of the program itself the name is that by which it was called, which the path was searched for.
+  const char* const file_of_us = strchr(info.dli_fname, '/') ? info.dli_fname : "/proc/self/exe";
+  if (!realpath(file_of_us, own)) return {};
   // A library as it is installed, or in its build tree; a program that has it linked in, likewise.
   const std::string folder(own, strrchr(own, '/'));
   for (const char* place :
