@@ -122,10 +122,7 @@ class LeakTrial {
 class LeakCaller {
  public:
   LeakCaller(double seconds, std::string text, nb::callable late)
-      : limit_(static_cast<Nanos>(seconds * 1e9)),
-        text_(std::move(text)),
-        late_(std::move(late)),
-        pid_(getpid()) {
+      : limit_(detail::leak_limit(seconds)), text_(std::move(text)), late_(std::move(late)), pid_(getpid()) {
     alarm_ = detail::start_leak_alarm(limit_, &LeakCaller::tell, this);
   }
   LeakCaller(const LeakCaller&) = delete;
@@ -140,11 +137,12 @@ class LeakCaller {
   }
   void call(nb::handle function, uint64_t times) {
     for (uint64_t i = 0; i < times; ++i) {
+      detail::touch_leak_alarm(alarm_);
       PyObject* const result =
           detail::in_fiber() ? call_in_fiber(function) : PyObject_CallNoArgs(function.ptr());
+      detail::touch_leak_alarm(alarm_);
       if (!result) throw nb::python_error();
       Py_DECREF(result);
-      detail::touch_leak_alarm(alarm_);
     }
   }
   bool late() const { return is_late_; }
@@ -153,7 +151,7 @@ class LeakCaller {
 
  private:
   PyObject* call_in_fiber(nb::handle function) {
-    const Nanos deadline = detail::now() + limit_;
+    const Nanos deadline = detail::deadline_after(std::chrono::nanoseconds(limit_));
     const Nanos former = detail::push_expiry(deadline);
     PyObject* const result = PyObject_CallNoArgs(function.ptr());
     detail::pop_expiry(former);
@@ -190,13 +188,12 @@ class LeakCensus {
 
   size_t count(int resource) const { return detail::leak_census_count(*census_, resource_of(resource)); }
   // (number, path, text) of each thing that `before` has not.
-  std::vector<std::tuple<int64_t, std::string, std::string>> fresh(const LeakCensus& before,
-                                                                   int resource) const {
-    std::vector<std::tuple<int64_t, std::string, std::string>> all;
+  std::vector<std::tuple<int64_t, nb::str, nb::str>> fresh(const LeakCensus& before, int resource) const {
+    std::vector<std::tuple<int64_t, nb::str, nb::str>> all;
     detail::visit_new_things(*before.census_, *census_, resource_of(resource), &all,
                              [](void* who, const detail::LeakThing& thing) {
-                               static_cast<decltype(all)*>(who)->emplace_back(thing.number, thing.path,
-                                                                              thing.text);
+                               static_cast<decltype(all)*>(who)->emplace_back(
+                                   thing.number, name_of(thing.path), name_of(thing.text));
                              });
     return all;
   }
@@ -218,6 +215,12 @@ class LeakCensus {
     void operator()(detail::LeakCensus* census) const noexcept { detail::drop_leak_census(census); }
   };
 
+  // Of files: any bytes, as os.fsdecode() has them.
+  static nb::str name_of(const char* text) {
+    PyObject* const decoded = PyUnicode_DecodeFSDefault(text);
+    if (!decoded) throw nb::python_error();
+    return nb::steal<nb::str>(decoded);
+  }
   static detail::LeakResource resource_of(int number) {
     if (number < 0 || number >= static_cast<int>(detail::kLeakResources)) throw nb::index_error();
     return static_cast<detail::LeakResource>(number);

@@ -1,10 +1,15 @@
 #include "leaks.hpp"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <set>
 
+#include "interpose/elf/program.hpp"
 #include "preloads.hpp"
 #include "process/service.hpp"
 #include "process/voice.hpp"
@@ -72,21 +77,33 @@ std::string default_python() {
   return fs::exists(beside, ignored) ? beside.string() : "python3";
 }
 
-void write_file(const std::string& file, const std::string& text) {
+void write_file(const std::string& file, const std::string& text, std::ios::openmode mode = std::ios::trunc) {
   if (file == "-") {
-    std::cout << text << std::flush;
+    if (!(std::cout << text << std::flush))
+      throw std::system_error(errno, std::system_category(), "standard output cannot be written");
     return;
   }
-  std::ofstream stream(file, std::ios::trunc);
+  std::ofstream stream(file, mode);
   stream << text << std::flush;
   if (!stream) throw std::system_error(errno, std::system_category(), file + " cannot be written");
 }
 
-// A name for a file.
-std::string file_name(const std::string& text) {
+// The name of a drawing, another for each target.
+std::string file_name(const std::string& text, std::set<std::string>& taken) {
   std::string name;
-  for (const char c : text) name += isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' ? c : '-';
-  return name.substr(0, 200) + ".svg";
+  for (const char c : text.substr(std::min(text.find_first_not_of("./"), text.size())))
+    name += isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' ? c : '-';
+  name = name.substr(0, 200);
+  std::string unique = name;
+  for (int number = 2; !taken.insert(unique).second; ++number) unique = name + "-" + std::to_string(number);
+  return unique + ".svg";
+}
+
+// The descriptors 0 to 2 are open from here on: pipes must not come to lie there.
+void require_streams() {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd)
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
+      throw std::system_error(errno, std::system_category(), "/dev/null");
 }
 
 }  // namespace
@@ -161,7 +178,7 @@ std::vector<Target> LeaksCommand::targets(const std::vector<std::string>& comman
   for (const std::string& word : words_) all.push_back(leaks::parse_target(word));
   if (!command.empty()) {
     Target target;
-    for (const std::string& word : command) target.text += (target.text.empty() ? "" : " ") + word;
+    target.text = interpose::elf::shell_words(command);
     target.command = command;
     all.push_back(std::move(target));
   }
@@ -202,45 +219,72 @@ void LeaksCommand::check_options(const std::vector<Target>& targets) const {
   }
 }
 
-int LeaksCommand::report(const std::vector<Outcome>& outcomes) const {
+void LeaksCommand::prepare_reports() const {
+  if (json_ == "-" && junit_ == "-")
+    throw std::invalid_argument("--json and --junit cannot both be written to standard output");
+  for (const std::string& file : {json_, junit_})
+    if (!file.empty() && file != "-") write_file(file, "", std::ios::app);
+  if (!svg_.empty()) fs::create_directories(svg_);
+}
+
+void LeaksCommand::report(const std::vector<Outcome>& outcomes) const {
   if (!json_.empty()) write_file(json_, leaks::to_json(outcomes));
   if (!junit_.empty()) write_file(junit_, leaks::to_junit(outcomes));
-  if (!svg_.empty()) {
-    fs::create_directories(svg_);
-    for (const Outcome& outcome : outcomes)
-      if (!outcome.svg.empty())
-        write_file((fs::path(svg_) / file_name(outcome.target.text)).string(), outcome.svg);
+  if (svg_.empty()) return;
+  std::set<std::string> taken;
+  for (const Outcome& outcome : outcomes)
+    if (!outcome.svg.empty())
+      write_file((fs::path(svg_) / file_name(outcome.target.text, taken)).string(), outcome.svg);
+}
+
+Outcome LeaksCommand::check(const Target& target, const std::string& agent, process::Voice& voice) const {
+  const auto progress = [&](const std::string& line) { voice.progress(target.text + ": " + line); };
+  try {
+    return target.kind == Target::Kind::kCommand ? leaks::check_command(target, request_, progress)
+                                                 : leaks::check_function(target, request_, agent, progress);
+  } catch (const std::exception& error) {  // of one that cannot be checked the others are none the worse
+    Outcome outcome;
+    outcome.target = target;
+    outcome.what = "system";
+    outcome.text = process::for_users(error.what());
+    return outcome;
   }
-  const auto any = [&](Outcome::Verdict verdict) {
-    return std::any_of(outcomes.begin(), outcomes.end(),
-                       [&](const Outcome& one) { return one.verdict == verdict; });
-  };
-  return any(Outcome::Verdict::kLeaks) ? kLeaks : any(Outcome::Verdict::kFailed) ? kOwnFailure : 0;
 }
 
 int LeaksCommand::run(const std::vector<std::string>& command) {
   try {
     const std::vector<Target> all = targets(command);
     check_options(all);
-    std::string error, agent;
+    require_streams();
+    prepare_reports();
+    std::string complaint, agent;
     if (std::any_of(all.begin(), all.end(),
                     [](const Target& one) { return one.kind == Target::Kind::kNative; }))
-      agent = find_preload(kAgent, error);
-    if (!error.empty()) throw std::runtime_error(error);
+      agent = find_preload(kAgent, complaint);
+    if (!complaint.empty()) throw std::runtime_error(complaint);
     process::Voice voice({.name = "weft leaks", .quiet = quiet_});
     std::ostream& text = json_ == "-" || junit_ == "-" ? std::cerr : std::cout;
     std::vector<Outcome> outcomes;
     for (const Target& target : all) {
-      const auto progress = [&](const std::string& line) { voice.progress(target.text + ": " + line); };
       voice.progress(target.text);
-      outcomes.push_back(target.kind == Target::Kind::kCommand
-                             ? leaks::check_command(target, request_, progress)
-                             : leaks::check_function(target, request_, agent, progress));
+      outcomes.push_back(check(target, agent, voice));
       voice.end_progress();
       if (!quiet_ || outcomes.back().verdict != Outcome::Verdict::kClean)
         text << leaks::to_text(outcomes.back()) << std::flush;
     }
-    return report(outcomes);
+    const auto any = [&](Outcome::Verdict verdict) {
+      return std::any_of(outcomes.begin(), outcomes.end(),
+                         [&](const Outcome& one) { return one.verdict == verdict; });
+    };
+    int code = any(Outcome::Verdict::kLeaks) ? kLeaks : any(Outcome::Verdict::kFailed) ? kOwnFailure : 0;
+    try {
+      if (!text) throw std::system_error(errno, std::system_category(), "the text cannot be written");
+      report(outcomes);
+    } catch (const std::exception& error) {
+      std::cerr << "weft leaks: " << error.what() << "\n";
+      if (code == 0) code = kOwnFailure;
+    }
+    return code;
   } catch (const std::invalid_argument& error) {
     return complain(app_, "leaks: " + process::for_users(error.what()));
   } catch (const std::exception& error) {

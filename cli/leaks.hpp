@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "leaks/command/check.hpp"
+#include "process/voice.hpp"
 
 namespace weft::engine::cli {
 
@@ -25,7 +26,9 @@ class LeaksCommand {
                         std::function<void(const std::string&)> take);
   std::vector<leaks::Target> targets(const std::vector<std::string>& command) const;
   void check_options(const std::vector<leaks::Target>& targets) const;
-  int report(const std::vector<leaks::Outcome>& outcomes) const;
+  void prepare_reports() const;
+  void report(const std::vector<leaks::Outcome>& outcomes) const;
+  leaks::Outcome check(const leaks::Target& target, const std::string& agent, process::Voice& voice) const;
 
   CLI::App& app_;
   std::vector<std::string> words_;

@@ -7,6 +7,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
@@ -30,7 +32,10 @@ using weft::heap::Resource;
 
 constexpr const char* kRequest = "WEFT_LEAKS_REQUEST";
 constexpr size_t kMostArguments = 6;  // that the x86-64 calling convention passes in registers
-constexpr auto kAlive = std::chrono::seconds(1);
+
+// What this process was started with; null: it is not the one that is to check anything.
+char* g_request = nullptr;
+int g_report = -1;
 
 struct Mistake : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -39,7 +44,8 @@ struct Mistake : std::runtime_error {
 // Writes lines to whoever had this process started.
 class Report {
  public:
-  explicit Report(int fd) noexcept : fd_(fd) {}
+  /// `alive`: how often it says that calls return.
+  Report(int fd, std::chrono::duration<double> alive) noexcept : fd_(fd), alive_(alive) {}
 
   void tell(const Json& event) {
     const std::string line = event.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
@@ -52,11 +58,12 @@ class Report {
   }
   /// A call returned.
   void tell_alive() {
-    if (Clock::now() - last_ > kAlive) tell(Json::object());
+    if (Clock::now() - last_ > alive_) tell(Json::object());
   }
 
  private:
   const int fd_;
+  const std::chrono::duration<double> alive_;
   Clock::time_point last_ = Clock::now();
 };
 
@@ -81,17 +88,26 @@ void restore_environment() {
     unsetenv("LD_PRELOAD");
 }
 
-void* open_place(const std::string& place) {
-  if (place.find(".so") == place.npos) return dlopen(nullptr, RTLD_NOW);
-  void* const library = dlopen(place.c_str(), RTLD_NOW);
+// Before the constructors of the program, which may start processes: those are to have nothing of ours.
+[[gnu::constructor(101)]] void take_request() {
+  const char* const request = getenv(kRequest);
+  if (!request) return;
+  g_request = strdup(request);
+  g_report = take_descriptor();
+  restore_environment();
+}
+
+void* open_place(const std::string& place, bool is_library) {
+  void* const library = dlopen(is_library ? place.c_str() : nullptr, RTLD_NOW);
   if (!library) throw Mistake(dlerror());
   return library;
 }
 
 using Function = long (*)(long, long, long, long, long, long);
 
-Function find_function(const std::string& place, const std::string& name) {
-  void* const found = dlsym(open_place(place), name.c_str());
+Function find_function(const Json& request) {
+  const std::string place = request.at("place"), name = request.at("function");
+  void* const found = dlsym(open_place(place, request.at("library")), name.c_str());
   if (!found)
     throw Mistake(place + " exports no " + name +
                   "; link a program with -rdynamic (CMake: ENABLE_EXPORTS ON), and declare a C++ function "
@@ -161,7 +177,7 @@ Json failure(const char* what, const std::string& text) {
 }
 
 Json check(const Json& request, Report& report) {
-  const Function function = find_function(request.at("place"), request.at("function"));
+  const Function function = find_function(request);
   std::vector<std::string> arguments = request.at("arguments");
   const auto values = to_registers(arguments);
   LeakOptions options = options_of(request);
@@ -200,10 +216,11 @@ std::string type_of_exception() {
 }
 
 int instead_of_main(int, char**, char**) {
-  Report report(take_descriptor());
+  const Json request = Json::parse(g_request);
+  const double limit = request.at("call_limit");
+  Report report(g_report, std::chrono::duration<double>(std::min(1.0, limit / 4)));
   try {
-    const Json request = Json::parse(getenv(kRequest));
-    restore_environment();
+    report.tell({{"loaded", true}});
     report.tell(check(request, report));
   } catch (const Mistake& mistake) {
     report.tell(failure("program", mistake.what()));
@@ -223,5 +240,5 @@ extern "C" [[gnu::visibility("default")]] int __libc_start_main(int (*main)(int,
                                                                 void (*rtld_fini)(), void* stack_end) {
   using Start = decltype(&__libc_start_main);
   const auto start = reinterpret_cast<Start>(dlsym(RTLD_NEXT, "__libc_start_main"));
-  return start(getenv(kRequest) ? instead_of_main : main, argc, argv, init, fini, rtld_fini, stack_end);
+  return start(g_request ? instead_of_main : main, argc, argv, init, fini, rtld_fini, stack_end);
 }

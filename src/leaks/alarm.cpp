@@ -41,10 +41,9 @@ class LeakAlarm {
     uint64_t seen = 0;
     for (int quiet = 0; quiet <= kLooks; ++quiet) {
       if (changed_.wait_for(lock, std::chrono::nanoseconds(look_), [this] { return stopped_; })) return;
-      if (const uint64_t touches = touches_.load(std::memory_order_relaxed); touches != seen) {
-        seen = touches;
-        quiet = 0;
-      }
+      const uint64_t touches = touches_.load(std::memory_order_relaxed);
+      if (touches != seen || touches % 2 == 0) quiet = 0;  // no call runs where the number is even
+      seen = touches;
     }
     lock.unlock();
     late_(who_);

@@ -119,12 +119,16 @@ WEFT_API void end_leak_search() noexcept;
 /// memory.
 WEFT_API size_t leak_search_text(uint64_t calls, char* text, size_t room) noexcept;
 
+/// Of a time limit; what is longer than 292 years is that.
+inline Nanos leak_limit(double seconds) noexcept {
+  return seconds < 9e9 ? static_cast<Nanos>(seconds * 1e9) : Nanos{INT64_MAX};
+}
 /// Tells of a function that does not return, on a thread of its own.
 class LeakAlarm;
-/// late(who) is called once if touch_leak_alarm() is not, for `limit` and at most a quarter more. Null: no
+/// late(who) is called once if a call does not return for `limit`, and at most a quarter more. Null: no
 /// thread or memory is to be had, and nothing will be told.
 WEFT_API LeakAlarm* start_leak_alarm(Nanos limit, void (*late)(void*), void* who) noexcept;
-/// A call returned; a few nanoseconds. Null is nothing.
+/// A call begins, or has returned, in turns; a few nanoseconds. Null is nothing.
 WEFT_API void touch_leak_alarm(LeakAlarm* alarm) noexcept;
 /// Waits for late(), if that has begun. Not in a fork child, where there is no thread. Null is nothing.
 WEFT_API void stop_leak_alarm(LeakAlarm* alarm) noexcept;

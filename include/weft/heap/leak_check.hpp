@@ -119,7 +119,7 @@ class LeakWatch {
 class LeakAlarmScope {
  public:
   explicit LeakAlarmScope(std::chrono::duration<double> limit)
-      : alarm_(start_leak_alarm(static_cast<Nanos>(limit.count() * 1e9), &LeakAlarmScope::tell, this)),
+      : alarm_(start_leak_alarm(leak_limit(limit.count()), &LeakAlarmScope::tell, this)),
         seconds_(limit.count()),
         pid_(getpid()) {}
   ~LeakAlarmScope() {
@@ -127,7 +127,18 @@ class LeakAlarmScope {
   }
   LeakAlarmScope(const LeakAlarmScope&) = delete;
   LeakAlarmScope& operator=(const LeakAlarmScope&) = delete;
-  void touch() noexcept { touch_leak_alarm(alarm_); }
+
+  /// One call, however it ends.
+  class Call {
+   public:
+    explicit Call(const LeakAlarmScope& scope) noexcept : alarm_(scope.alarm_) { touch_leak_alarm(alarm_); }
+    ~Call() { touch_leak_alarm(alarm_); }
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+
+   private:
+    LeakAlarm* const alarm_;
+  };
 
  private:
   static void tell(void* who) {
@@ -190,8 +201,8 @@ class LeakCheck {
     LeakReport report;
     detail::LeakAlarmScope alarm(options_.call_limit);
     auto called = [&] {
+      const detail::LeakAlarmScope::Call call(alarm);
       std::invoke(function);
-      alarm.touch();
     };
     // What is made once for all, here and there, is made before the first look.
     if (!options_.resources.empty()) check_resources(called, report);

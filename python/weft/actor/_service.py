@@ -80,7 +80,8 @@ def _close_at_exit(service: Service) -> None:
 
 def _close_all() -> None:
     for service in reversed(list(_open)):
-        service.close()
+        with contextlib.suppress(OSError):  # of its path; the others are to be closed all the same
+            service.close()
 
 
 def _checked(path: str | os.PathLike[str], authkey: bytes | None) -> str:

@@ -22,7 +22,6 @@ from typing import Any
 _REQUEST = "WEFT_LEAKS_REQUEST"
 _PASSED = 3
 _HIGH = 900
-_ALIVE = 1.0
 _OURS = "--own-malloc"
 # The names that users type: a field of Checkers.
 _CHECKERS = {
@@ -55,7 +54,10 @@ def take_descriptor() -> int:
     """A copy of the descriptor under a high number: the low ones are the function's."""
     import fcntl
 
-    fd = fcntl.fcntl(_PASSED, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+    try:
+        fd = fcntl.fcntl(_PASSED, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+    except OSError:  # so many are not allowed
+        fd = fcntl.fcntl(_PASSED, fcntl.F_DUPFD_CLOEXEC, _PASSED + 1)
     os.close(_PASSED)
     return fd
 
@@ -127,16 +129,17 @@ def main() -> None:
     fd = take_descriptor()
     faulthandler.enable()
     last = time.monotonic()
+    alive = min(1.0, request["call_limit"] / 4)
 
     def tell(event: dict[str, Any]) -> None:
         nonlocal last
-        rest = (json.dumps(event) + "\n").encode()
+        rest = (json.dumps({name: _readable(value) for name, value in event.items()}) + "\n").encode()
         while rest:
             rest = rest[os.write(fd, rest) :]
         last = time.monotonic()
 
     try:
-        outcome = _check(request, tell, lambda: tell({}) if time.monotonic() - last > _ALIVE else None)
+        outcome = _check(request, tell, lambda: tell({}) if time.monotonic() - last > alive else None)
     except Mistake as mistake:
         outcome = {"verdict": "failed", "what": "program", "text": str(mistake)}
     except BaseException as error:
@@ -145,6 +148,11 @@ def main() -> None:
     tell(outcome)
     sys.stdout.flush()
     os._exit(0)  # threads and fibers that the function left would be waited for
+
+
+def _readable(value: Any) -> Any:
+    """Without the surrogates that stand for bytes which are no text."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _beyond_us(trace: TracebackType | None) -> TracebackType | None:
@@ -158,10 +166,15 @@ def _beyond_us(trace: TracebackType | None) -> TracebackType | None:
 def _check(request: dict[str, Any], tell: Callable[[dict[str, Any]], None], tell_alive: Callable[[], None]) -> dict[str, Any]:
     from weft.leaks import Checkers, Options
     from weft.leaks._check import report_on
+    from weft.leaks._options import require_repeatable
 
     function = find(request["place"], request["function"])
+    try:
+        require_repeatable("weft leaks", function)
+    except TypeError as error:
+        raise Mistake(str(error)) from None
     args, kwargs = arguments_of(request["arguments"])
-
+    tell({"loaded": True})
     here = os.getpid()
 
     def call() -> None:

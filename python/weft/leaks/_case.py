@@ -14,7 +14,7 @@ import weft.leaks
 from weft.leaks._check import check_all, check_memory, warn_of_uncertainty
 from weft.leaks._checkers import Checkers
 from weft.leaks._garbage import name_of
-from weft.leaks._options import Options, require_callable
+from weft.leaks._options import Options, require_callable, require_repeatable
 
 
 class LeakTest:
@@ -103,6 +103,7 @@ class MemoryLeakTestCase(unittest.TestCase):
             return getattr(self, name) if given is None else given
 
         require_callable("fun", fun)
+        require_repeatable("execute()", fun)
         options = Options(
             warmup_times=chosen(warmup_times, "warmup_times"),
             times=chosen(times, "times"),

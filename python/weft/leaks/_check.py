@@ -34,7 +34,7 @@ from weft.leaks._errors import (
     UncollectableGarbageError,
 )
 from weft.leaks._garbage import GCDebugger, name_of
-from weft.leaks._options import Options, require_callable, tolerances
+from weft.leaks._options import Options, require_callable, require_repeatable, tolerances
 from weft.leaks._where import find_where
 
 # In the order of weft::detail::LeakResource: the field of Checkers, and the error.
@@ -263,6 +263,7 @@ def check(fun: Callable[..., Any], *args: Any, options: Options | None = None, *
     the function waits, and what they allocate counts as its own, as with threads.
     """
     require_callable("fun", fun)
+    require_repeatable("check()", fun)
     chosen = dataclasses.replace(options or Options(), **changes)
     if args:
         fun = functools.partial(fun, *args)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from weft.leaks._checkers import Checkers
+from weft.leaks._garbage import name_of
 
 # In the order of weft::detail::LeakMetric.
 METRICS = ("heap", "mmap", "blocks", "python", "mapped", "uss", "rss", "vms", "arenas")
@@ -22,6 +24,17 @@ def require_callable(name: str, value: object) -> None:
     """TypeError: it cannot be called."""
     if not callable(value):
         raise TypeError(f"{name!r} must be instance of Callable (got {value!r}): pass the function, not its result")
+
+
+def require_repeatable(where: str, fun: Callable[..., Any]) -> None:
+    """TypeError: it is no plain function, and a call of it would run nothing."""
+    if inspect.iscoroutinefunction(fun) or inspect.isasyncgenfunction(fun):
+        raise TypeError(
+            f"{where}: {name_of(fun)!r} is an async function, and a leak test takes plain ones: have one run the loop, as"
+            " by asyncio.run()"
+        )
+    if inspect.isgeneratorfunction(fun):
+        raise TypeError(f"{where}: {name_of(fun)!r} is a generator function, and a leak test takes plain ones: have one exhaust it")
 
 
 @dataclass(frozen=True)

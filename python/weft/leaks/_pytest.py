@@ -25,8 +25,8 @@ from weft.leaks._case import MemoryLeakTestCase
 from weft.leaks._check import Report, report_on, warn_of_uncertainty
 from weft.leaks._checkers import Checkers
 from weft.leaks._errors import Error, MemoryLeakError
-from weft.leaks._options import Options, require_callable
-from weft.leaks._repeat import IS_LEAK_TEST, numbered, options_of, require_repeatable
+from weft.leaks._options import Options, require_callable, require_repeatable
+from weft.leaks._repeat import IS_LEAK_TEST, numbered, options_of
 
 # What the first run of a slow test may take of the time limit.
 _FIRST_RUN = 0.25

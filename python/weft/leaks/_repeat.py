@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, overload
 
 from weft.leaks._check import report_on, warn_of_uncertainty
 from weft.leaks._checkers import Checkers
 from weft.leaks._garbage import name_of
-from weft.leaks._options import Options, require_callable
+from weft.leaks._options import Options, require_callable, require_repeatable
 
 P = ParamSpec("P")
 
@@ -38,17 +37,6 @@ def options_of(where: str, given: Mapping[str, Any], base: Options) -> Options:
     except (TypeError, ValueError) as error:
         raise type(error)(f"{where}: {error}") from None
     return options
-
-
-def require_repeatable(where: str, fun: Callable[..., Any]) -> None:
-    """TypeError: it is no plain function, and a call of it would run nothing."""
-    if inspect.iscoroutinefunction(fun) or inspect.isasyncgenfunction(fun):
-        raise TypeError(
-            f"{where}: {name_of(fun)!r} is an async function, and a leak test takes plain ones: have one run the loop, as"
-            " by asyncio.run()"
-        )
-    if inspect.isgeneratorfunction(fun):
-        raise TypeError(f"{where}: {name_of(fun)!r} is a generator function, and a leak test takes plain ones: have one exhaust it")
 
 
 def numbered(call: Callable[[], object]) -> Callable[[], None]:

@@ -12,6 +12,9 @@ namespace weft::leaks {
 /// Takes what a check says of its progress, a line without an end, now and then.
 using Progress = std::function<void(const std::string&)>;
 
+/// "SIGTERM"; "signal 40" of one without a name.
+std::string name_of_signal(int number);
+
 /// Has a function checked in a new process: an interpreter's, or one of the program, in place of its main().
 /// `agent`: libweft-leaks.so. Blocks until that has ended, and all that descends from it. std::system_error:
 /// no process or descriptor can be had.

@@ -26,6 +26,8 @@ namespace elf = engine::interpose::elf;
 constexpr int kReportDescriptor = 3;
 constexpr auto kGrace = std::chrono::seconds(5);  // for writing what it was doing, and for its end
 constexpr size_t kLinesOfOutput = 30;
+constexpr Seconds kSlack{0.5};
+constexpr Seconds kLoading{60};  // for what is done before the first call, at least
 
 struct Failure : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -52,24 +54,27 @@ class Pipe {
   int ends_[2];
 };
 
-// Lines, as long as none is later than `limit` behind the last.
+// Lines of a process.
 class Lines {
  public:
   enum class Next { kLine, kEnd, kLate };
-  Lines(int fd, Seconds limit) : fd_(fd), limit_(limit) {}
+  Lines(int fd, const process::Executor& writer) : fd_(fd), writer_(writer) {}
 
-  Next next(std::string& line) {
-    const auto deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(limit_);
+  Next next(std::string& line, Seconds limit) {
+    const auto begin = Clock::now();
     for (;;) {
       if (const size_t end = pending_.find('\n'); end != pending_.npos) {
         line = pending_.substr(0, end);
         pending_.erase(0, end + 1);
         return Next::kLine;
       }
-      const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
+      if (Clock::now() - begin > limit) return Next::kLate;
+      // Another process may hold the pipe open, which the writer started.
+      const bool ended = writer_.exit_code().has_value();
       pollfd ready{fd_, POLLIN, 0};
-      if (left <= 0) return Next::kLate;
-      if (poll(&ready, 1, static_cast<int>(std::min<long>(left, 1'000'000))) <= 0) continue;
+      const int found = poll(&ready, 1, ended ? 0 : kLook);
+      if (found == 0 && ended) return Next::kEnd;
+      if (found <= 0) continue;
       char buffer[16 * 1024];
       const ssize_t size = read(fd_, buffer, sizeof buffer);
       if (size == 0) return Next::kEnd;
@@ -78,14 +83,16 @@ class Lines {
   }
 
  private:
+  static constexpr int kLook = 100;  // milliseconds between two looks at the writer
+
   const int fd_;
-  const Seconds limit_;
+  const process::Executor& writer_;
   std::string pending_;
 };
 
 std::vector<std::string> words_for(const Target& target, const Request& request) {
   if (target.kind == Target::Kind::kPython) return {request.python, "-m", "weft.leaks._agent"};
-  if (target.place.find(".so") != target.place.npos) return {std::filesystem::read_symlink("/proc/self/exe")};
+  if (target.library) return {std::filesystem::read_symlink("/proc/self/exe")};
   const elf::Program program = elf::inspect_program(target.place);
   if (!program.runnable()) throw Failure(program.message);
   if (program.chain.front() != program.path)
@@ -105,7 +112,11 @@ process::Options options_for(const Target& target, const Request& request, const
   }
   options.passed = {{writer, kReportDescriptor}};
   options.grace = kGrace;
-  options.environment["WEFT_LEAKS_REQUEST"] = to_json(target, request);
+  try {
+    options.environment["WEFT_LEAKS_REQUEST"] = to_json(target, request);
+  } catch (const Json::exception&) {
+    throw Failure("its name and its arguments have to be UTF-8");
+  }
   if (target.kind == Target::Kind::kNative) {
     const char* const preloaded = getenv("LD_PRELOAD");
     options.environment["LD_PRELOAD"] = agent + (preloaded && *preloaded ? ":" + std::string(preloaded) : "");
@@ -129,8 +140,7 @@ std::string with_output(std::string text, const process::Executor& checker) {
 std::string describe_end(const process::Executor& checker) {
   const std::optional<int> code = checker.wait_for(kGrace);
   if (!code) return "closed the descriptor by which its check is reported, number 3";
-  if (*code < 0)
-    return "ended its process by SIG" + std::string(sigabbrev_np(-*code) ? sigabbrev_np(-*code) : "?");
+  if (*code < 0) return "ended its process by " + name_of_signal(-*code);
   return "ended its process with exit code " + std::to_string(*code);
 }
 
@@ -159,12 +169,26 @@ void take(const Json& found, Outcome& outcome) {
   outcome.exact = found.value("exact", true);
 }
 
+// An interpreter writes what its threads were doing.
+void abort(process::Executor& checker) {
+  try {
+    checker.signal(SIGABRT);
+  } catch (const std::system_error&) {
+    // It has ended meanwhile.
+  }
+  checker.wait_for(kGrace);
+}
+
 void listen(process::Executor& checker, int reader, const Request& request, const Progress& progress,
             Outcome& outcome) {
-  Lines lines(reader, request.call_limit);
-  for (std::string line;;) switch (lines.next(line)) {
+  // Lines come every quarter of the limit, if calls return; looking at the heap takes its time, too.
+  const Seconds call_limit = request.call_limit * 1.25 + kSlack;
+  Seconds limit = std::max(call_limit, kLoading);
+  Lines lines(reader, checker);
+  for (std::string line;;) switch (lines.next(line, limit)) {
       case Lines::Next::kLine: {
         const Json event = Json::parse(line);
+        if (event.contains("loaded")) limit = call_limit;
         if (event.contains("verdict")) return take(event, outcome);
         if (progress && event.contains("line")) progress(event.at("line"));
         break;
@@ -172,18 +196,23 @@ void listen(process::Executor& checker, int reader, const Request& request, cons
       case Lines::Next::kEnd:
         return blame(checker, outcome.target, request, outcome);
       case Lines::Next::kLate:
-        // An interpreter writes what its threads were doing.
-        checker.signal(SIGABRT);
-        checker.wait_for(kGrace);
+        abort(checker);
         outcome.what = "timeout";
-        outcome.text = with_output("did not return from a call within " + seconds(request.call_limit) +
-                                       " s (--call-limit), and was ended",
+        outcome.text = with_output(limit == call_limit
+                                       ? "did not return from a call within " + seconds(request.call_limit) +
+                                             " s (--call-limit), and was ended"
+                                       : "was not loaded within " + seconds(limit) + " s, and was ended",
                                    checker);
         return;
     }
 }
 
 }  // namespace
+
+std::string name_of_signal(int number) {
+  const char* const name = sigabbrev_np(number);
+  return name ? "SIG" + std::string(name) : "signal " + std::to_string(number);
+}
 
 Outcome check_function(const Target& target, const Request& request, const std::string& agent,
                        const Progress& progress) {

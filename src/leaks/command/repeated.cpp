@@ -88,15 +88,32 @@ void end_all() {
   reap();
 }
 
+volatile sig_atomic_t g_signal = 0;
+
+// What descends from this process while it lives is ended with it, also when a signal ends us.
 class Processes {
  public:
-  Processes() { prctl(PR_SET_CHILD_SUBREAPER, 1); }
+  Processes() {
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    struct sigaction note {};
+    note.sa_handler = [](int signal) { g_signal = signal; };
+    for (size_t i = 0; i < std::size(kSignals); ++i) {
+      sigaction(kSignals[i], nullptr, &former_[i]);
+      if (former_[i].sa_handler != SIG_IGN) sigaction(kSignals[i], &note, nullptr);
+    }
+  }
   ~Processes() {
     end_all();
     prctl(PR_SET_CHILD_SUBREAPER, 0);
+    for (size_t i = 0; i < std::size(kSignals); ++i) sigaction(kSignals[i], &former_[i], nullptr);
+    if (g_signal != 0) raise(g_signal);
   }
   Processes(const Processes&) = delete;
   Processes& operator=(const Processes&) = delete;
+
+ private:
+  static constexpr int kSignals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+  struct sigaction former_[std::size(kSignals)];
 };
 
 pid_t start(const std::vector<std::string>& command, bool show_output) {
@@ -110,6 +127,8 @@ pid_t start(const std::vector<std::string>& command, bool show_output) {
     const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     dup2(null, STDIN_FILENO);
     dup2(show_output ? STDERR_FILENO : null, STDOUT_FILENO);
+    if (!show_output) dup2(null, STDERR_FILENO);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     execvp(words[0], words.data());
     const int error = errno;
     if (write(failed[1], &error, sizeof error) < 0) _exit(126);
@@ -137,6 +156,7 @@ int wait(pid_t pid, Seconds limit) {
     const pid_t ended = waitpid(pid, &status, WNOHANG);
     if (ended == pid) return status;
     if (ended < 0 && errno != EINTR) throw std::system_error(errno, std::system_category(), "waitpid");
+    if (g_signal != 0) throw Failure{"ended", "was ended, since weft leaks was"};
     if (Clock::now() > deadline) {
       char text[96];
       snprintf(text, sizeof text, "did not end within %g s (--call-limit), and was ended", limit.count());
@@ -147,11 +167,11 @@ int wait(pid_t pid, Seconds limit) {
 }
 
 void require_success(int status, bool any_exit) {
-  if (WIFSIGNALED(status))
-    throw Failure{"ended", "ended by SIG" + std::string(sigabbrev_np(WTERMSIG(status)))};
+  if (WIFSIGNALED(status)) throw Failure{"ended", "ended by " + name_of_signal(WTERMSIG(status))};
   if (!any_exit && WEXITSTATUS(status) != 0)
-    throw Failure{"ended", "exited with " + std::to_string(WEXITSTATUS(status)) +
-                               "; --any-exit if that is as it should be"};
+    throw Failure{"ended",
+                  "exited with " + std::to_string(WEXITSTATUS(status)) +
+                      "; --any-exit if that is as it should be, --show-output to see what it writes"};
 }
 
 uint32_t kinds_of(const Request& request) {

@@ -47,8 +47,9 @@ Target parse_target(const std::string& text) {
   target.function = text.substr(colon + 1);
   if (target.function.empty())
     throw std::invalid_argument("'" + text + "': the name of the function is missing behind the colon");
-  const bool is_file = target.place.find('/') != target.place.npos || target.place.ends_with(".so") ||
-                       target.place.find(".so.") != target.place.npos;
+  const std::string file = target.place.substr(target.place.rfind('/') + 1);
+  target.library = file.ends_with(".so") || file.find(".so.") != file.npos;
+  const bool is_file = target.library || file != target.place;
   const bool is_source = target.place.ends_with(".py");
   target.kind = is_file && !is_source ? Target::Kind::kNative : Target::Kind::kPython;
   if (target.kind == Target::Kind::kPython && !is_source && !is_dotted(target.place))
@@ -81,7 +82,9 @@ uint64_t parse_size(const std::string& text) {
 
 std::string to_json(const Target& target, const Request& request) {
   nlohmann::json json = {{"place", target.place},
+                         {"library", target.library},
                          {"function", target.function},
+                         {"call_limit", request.call_limit.count()},
                          {"arguments", request.arguments},
                          {"warm_up", request.warm_up},
                          {"runs", request.runs},
@@ -91,7 +94,7 @@ std::string to_json(const Target& target, const Request& request) {
                          {"search", request.search},
                          {"only", request.only}};
   if (request.calls != 0) json["calls"] = request.calls;
-  return json.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
+  return json.dump(-1, ' ', true);
 }
 
 }  // namespace weft::leaks

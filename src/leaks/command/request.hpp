@@ -18,6 +18,7 @@ struct Target {
   Kind kind = Kind::kCommand;
   std::string text;                  ///< as it was given
   std::string place;                 ///< the module or the file; of a command nothing
+  bool library = false;              ///< the file is a shared library
   std::string function;              ///< behind the last colon; of a command nothing
   std::vector<std::string> command;  ///< of a command only
 };

@@ -162,3 +162,36 @@ def test_a_test_case_warns_where_the_time_was_too_short():
 
     with pytest.warns(RuntimeWarning, match="used up before it was certain whether '.*slow' leaks"):
         slow()
+
+
+@pytest.mark.parametrize("limit", [threading.TIMEOUT_MAX, float("inf"), 1e10])
+def test_a_limit_beyond_all_times(limit):
+    def nap():
+        time.sleep(0.0001)
+
+    assert not check(nap, call_limit=limit, time_limit=0.5).leaks
+    weft.patch()
+    try:
+        assert not check(nap, call_limit=limit, time_limit=0.5).leaks
+    finally:
+        weft.unpatch()
+
+
+def test_what_is_no_call_has_no_limit():
+    assert not check(len, "abc", call_limit=0.1, trim_callback=lambda: time.sleep(0.2), time_limit=1).leaks
+
+
+async def coroutine():
+    pass
+
+
+def generator():
+    yield
+
+
+@pytest.mark.parametrize("fun", [coroutine, generator])
+def test_a_function_whose_call_runs_nothing_is_refused(fun):
+    with pytest.raises(TypeError, match="a leak test takes plain ones"):
+        check(fun)
+    with pytest.raises(TypeError, match="a leak test takes plain ones"):
+        MemoryLeakTestCase().execute(fun)
